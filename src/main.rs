@@ -1,0 +1,3 @@
+//! The `oomlint` binary: arguments in, exit code out.
+
+fn main() {}
