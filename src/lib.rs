@@ -14,6 +14,7 @@ pub mod machine;
 pub mod manifest;
 pub mod memory;
 pub mod model;
+pub mod report;
 pub mod scenario;
 pub mod source;
 

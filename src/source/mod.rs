@@ -1,17 +1,17 @@
 //! Text as it lies on disk, and places in it.
 //!
 //! A [`SourceFile`] is one decoded text with its line index; a [`Span`] is a range of bytes in one such file
-//! that can always be sliced; [`Sources`] owns every file of a run. Trees with spans are in [`tree`].
+//! that can always be sliced; [`Sources`] owns every text of a run. Trees with spans are in [`tree`].
 //! Nothing here knows what a file means.
 
 pub mod map;
 pub mod tree;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// Which file of a run a [`Span`] lies in. Ids are handed out in the order files are added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Which file of a run a [`Span`] lies in. Not ordered: ids depend on which thread read a file first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId(u32);
 
 impl FileId {
@@ -28,7 +28,7 @@ impl FileId {
 
 /// A range of bytes in one file. Made by [`SourceFile::span`] only, so it lies inside the text and on
 /// character boundaries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
     file: FileId,
     start: u32,
@@ -183,55 +183,42 @@ impl SourceFile {
     }
 }
 
-/// Every file of a run, in the order of their ids.
-#[derive(Debug, Default, Clone)]
+/// Every text of a run. Files may be added from several threads; ids then come in any order, so reports sort by
+/// path and offset and never by id.
+#[derive(Debug, Default)]
 pub struct Sources {
-    files: Vec<Arc<SourceFile>>,
+    files: RwLock<Vec<Arc<SourceFile>>>,
 }
 
 impl Sources {
-    /// Adds a text and returns its id.
-    pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
-        let id = FileId::from_index(self.files.len());
-        self.files.push(Arc::new(SourceFile::new(id, path, text)));
-        id
-    }
-
-    /// Adds a file that was made with the next free id; returns that id. A file with another id is remade.
-    pub fn push(&mut self, file: SourceFile) -> FileId {
-        let id = FileId::from_index(self.files.len());
-        let file = if file.id == id {
-            file
-        } else {
-            SourceFile::new(id, file.path, file.text)
-        };
-        self.files.push(Arc::new(file));
-        id
-    }
-
-    /// The id that the next added file gets.
-    pub fn next_id(&self) -> FileId {
-        FileId::from_index(self.files.len())
+    /// Adds a text under the path that reports print.
+    pub fn add(&self, path: impl Into<String>, text: impl Into<String>) -> Arc<SourceFile> {
+        let (path, text) = (path.into(), text.into());
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let file = Arc::new(SourceFile::new(FileId::from_index(files.len()), path, text));
+        files.push(Arc::clone(&file));
+        file
     }
 
     /// One file; `None` for an id of another run.
-    pub fn get(&self, id: FileId) -> Option<&Arc<SourceFile>> {
-        self.files.get(id.index())
-    }
-
-    /// All files by id.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<SourceFile>> {
-        self.files.iter()
+    pub fn get(&self, id: FileId) -> Option<Arc<SourceFile>> {
+        self.files
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id.index())
+            .cloned()
     }
 
     /// The characters of a span.
-    pub fn slice(&self, span: Span) -> &str {
-        self.get(span.file()).map_or("", |file| file.slice(span))
+    pub fn slice(&self, span: Span) -> String {
+        self.get(span.file())
+            .map_or_else(String::new, |file| file.slice(span).to_owned())
     }
 
     /// The path of the file of a span.
-    pub fn path(&self, span: Span) -> &str {
-        self.get(span.file()).map_or("", |file| file.path())
+    pub fn path(&self, span: Span) -> String {
+        self.get(span.file())
+            .map_or_else(String::new, |file| file.path().to_owned())
     }
 }
 

@@ -672,7 +672,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x]\n");
         for level in 1..40 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb += &format!("a{level}: &a{level} [{aliases}]\n");
+            bomb = format!("{bomb}a{level}: &a{level} [{aliases}]\n");
         }
         let (_, tree) = parse(&bomb);
         assert_eq!(tree.documents.len(), 1);
