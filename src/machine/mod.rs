@@ -3,6 +3,12 @@
 //! In: names and labels as manifests write them. Out: a [`Machine`] with driver-reported memory. The data is
 //! in `catalog/machines`; a manifest and the settings file may add their own.
 
+pub mod catalog;
+mod name;
+pub mod quantity;
+
+pub use catalog::{Catalog, Unknown};
+
 /// What kind of accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
