@@ -97,14 +97,16 @@ pub fn logical_kv_bytes(layout: &Layout, context: u64, batch: u64, element_bits:
             Cache::Latent { .. } | Cache::Indexer { .. } => {
                 product(&[group.cache.elements_per_token(), context])
             }
-            Cache::Compressed { ratio, head_dim } => product(&[head_dim, context / ratio.max(1)]),
+            Cache::Compressed { ratio, head_dim } | Cache::CompressedIndexer { ratio, head_dim } => {
+                product(&[head_dim, context / ratio.max(1)])
+            }
             Cache::Cross {
                 kv_heads,
                 k_dim,
                 v_dim,
                 encoder_tokens,
             } => product(&[kv_heads, k_dim.saturating_add(v_dim), encoder_tokens]),
-            Cache::Recurrent { .. } => 0,
+            Cache::Recurrent { .. } | Cache::Ring { .. } => 0,
         };
         sum.saturating_add(per_layer.saturating_mul(group.count()))
     });
@@ -181,6 +183,7 @@ mod tests {
         };
         let layout = Layout {
             num_layers: 2,
+            nextn_layers: 0,
             groups: vec![
                 LayerGroup {
                     cache: attention(Reach::Full),

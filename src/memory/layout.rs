@@ -8,6 +8,9 @@
 pub struct Layout {
     /// Layers of the model, those that keep nothing included.
     pub num_layers: u64,
+    /// Next-token-prediction layers beside them. They stand in no group: engines load them, and cache for
+    /// them, only for speculative decoding.
+    pub nextn_layers: u64,
     /// What the layers keep. A layer that keeps two things (attention and a recurrent state, a latent and an
     /// indexer) stands in two groups; a layer that keeps nothing of its own stands in none.
     pub groups: Vec<LayerGroup>,
@@ -43,7 +46,8 @@ pub enum Cache {
         /// `qk_rope_head_dim`: elements of the rotary key beside it.
         rope_dim: u64,
     },
-    /// The keys of a sparse-attention indexer (DeepSeek-V3.2, GLM-5), beside the latent of the same layer.
+    /// The keys of a sparse-attention indexer: beside the latent of the same layer (DeepSeek-V3.2, GLM-5), or
+    /// beside its keys and values (MiniMax-M3). One head, whole on every rank.
     Indexer {
         /// `index_head_dim`: elements of one index key.
         head_dim: u64,
@@ -54,6 +58,21 @@ pub enum Cache {
         ratio: u64,
         /// Elements of one entry.
         head_dim: u64,
+    },
+    /// Index keys of an indexer that looks at summaries of `ratio` tokens (DeepSeek-V4).
+    CompressedIndexer {
+        /// Tokens that one entry stands for.
+        ratio: u64,
+        /// `index_head_dim`: elements of one index key.
+        head_dim: u64,
+    },
+    /// What a compressor holds of the tokens that it has not summarised yet (DeepSeek-V4): a ring of fixed
+    /// size for each sequence, in 32-bit floats.
+    Ring {
+        /// Elements of one entry: key and gate, twice where neighbouring runs overlap.
+        width: u64,
+        /// Tokens that it holds.
+        tokens: u64,
     },
     /// Keys and values of the encoder's tokens: they grow with the encoder's input, not with the context.
     Cross {
@@ -149,6 +168,13 @@ pub enum State {
         /// Width of the convolution.
         kernel: u64,
     },
+    /// Gated linear recurrent unit (RecurrentGemma): one vector, always in 32-bit floats.
+    RgLru {
+        /// `lru_width`.
+        width: u64,
+        /// Width of the convolution.
+        conv_kernel: u64,
+    },
     /// RWKV token shift and matrix state.
     Rwkv {
         /// Hidden size.
@@ -170,8 +196,10 @@ impl Cache {
             } => kv_heads.saturating_mul(k_dim.saturating_add(v_dim)),
             Self::Latent { rank, rope_dim } => rank.saturating_add(rope_dim),
             Self::Indexer { head_dim } => head_dim,
-            Self::Compressed { ratio, head_dim } => head_dim.div_ceil(ratio.max(1)),
-            Self::Cross { .. } | Self::Recurrent { .. } => 0,
+            Self::Compressed { ratio, head_dim } | Self::CompressedIndexer { ratio, head_dim } => {
+                head_dim.div_ceil(ratio.max(1))
+            }
+            Self::Cross { .. } | Self::Recurrent { .. } | Self::Ring { .. } => 0,
         }
     }
 }
@@ -228,6 +256,7 @@ impl State {
             ),
             Self::Lightning { heads, head_dim } => (0, product(&[heads, head_dim, head_dim])),
             Self::ShortConv { width, kernel } => (product(&[width, kernel.saturating_sub(1)]), 0),
+            Self::RgLru { width, conv_kernel } => (product(&[width, conv_kernel.saturating_sub(1)]), width),
             Self::Rwkv { width, head_size: 0 } => (0, product(&[5, width])),
             Self::Rwkv { width, head_size } => (product(&[2, width]), product(&[width, head_size])),
         }

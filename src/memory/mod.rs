@@ -1,11 +1,13 @@
 //! Pure arithmetic: bytes from counts. No files, no names of models, no strings for people.
 //!
 //! [`layout`] describes what a model keeps per layer; [`kv`] turns it into logical bytes and holds the core
-//! formula of the product; [`recommend`] chooses a quantization; [`solve`] runs the arithmetic backwards.
+//! formula of the product; [`recommend`] chooses a quantization; [`overhead`] estimates what
+//! engines take beside both; [`solve`] runs the arithmetic backwards.
 //! All integers saturate: a config file supplies them, and a saturated estimate never fits.
 
 pub mod kv;
 pub mod layout;
+pub mod overhead;
 pub mod recommend;
 pub mod solve;
 
