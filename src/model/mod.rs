@@ -4,7 +4,21 @@
 //! them, the KV [`Layout`](crate::memory::layout::Layout) or the reason there is none, parameters, weight
 //! bytes. Knows nothing of machines or engines.
 
+pub mod advise;
+pub mod census;
+pub mod component;
+pub mod config;
+pub mod directory;
+pub mod gguf;
+pub mod index;
+pub(crate) mod layout;
+pub(crate) mod parameters;
+pub mod pointer;
 pub mod quantization;
+pub mod safetensors;
+mod shards;
+mod text;
+pub mod weights;
 
 use std::collections::BTreeMap;
 
@@ -49,12 +63,16 @@ pub struct Model {
     pub dtype: Option<Fact<Dtype>>,
     /// Longest context in tokens the model was made for, as vLLM derives it.
     pub max_context: Option<Fact<u64>>,
+    /// Longest context in tokens that vLLM lets anyone ask for; larger than `max_context` under LongRoPE only.
+    pub longest_context: Option<Fact<u64>>,
     /// How the published weights are quantized; `None` for 16- and 32-bit checkpoints.
     pub quantization: Option<Fact<Quantization>>,
     /// What its layers keep, or why that cannot be said.
     pub layout: Result<Layout, Refusal>,
     /// Parameters.
     pub parameters: Option<Parameters>,
+    /// The tensors in groups, where the family's formula is known.
+    pub census: Option<census::Census>,
     /// Weights.
     pub weights: Weights,
     /// Metadata of a GGUF file that the llama.cpp allocator needs.
@@ -63,6 +81,36 @@ pub struct Model {
     pub config: Option<serde_json::Value>,
     /// Bytes read from disk to know all this.
     pub bytes_read: u64,
+}
+
+impl Model {
+    /// A model of which only the name, the place and the layout are known.
+    pub fn bare(
+        name: impl Into<String>,
+        path: impl Into<String>,
+        source: ModelSource,
+        layout: Result<Layout, Refusal>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            source,
+            architecture: None,
+            model_type: None,
+            dims: Dims::default(),
+            dtype: None,
+            max_context: None,
+            longest_context: None,
+            census: None,
+            quantization: None,
+            layout,
+            parameters: None,
+            weights: Weights::default(),
+            gguf: None,
+            config: None,
+            bytes_read: 0,
+        }
+    }
 }
 
 /// Counts from the config of the text model. `None` where neither the file nor the class default tells.
@@ -119,6 +167,8 @@ pub struct Weights {
     pub by_dtype: BTreeMap<String, u64>,
     /// Bytes by component, where tensor names were read.
     pub by_component: BTreeMap<Component, u64>,
+    /// Of `bytes`, those of an output projection that repeats tied embeddings: on disk, never loaded.
+    pub tied_bytes: u64,
 }
 
 /// What a tensor belongs to.
