@@ -4,12 +4,30 @@
 //! answers for any context, batch and KV type without reading anything again. Flags, defaults and KV types are
 //! data in `catalog/engines`; the arithmetic is in the engine's file. Sources: `docs/engines.md`.
 
+pub mod args;
+mod defaults;
+#[cfg(test)]
+mod fixtures;
+pub mod flags;
 pub mod kv_type;
+pub mod llama_cpp;
+pub mod mlx;
+pub mod ollama;
+mod overheads;
 pub mod settings;
+pub mod sglang;
+pub mod sharding;
+pub mod tensorrt_llm;
+pub mod tgi;
+mod token_pool;
+pub mod transformers;
+pub mod vllm;
 
 use crate::machine::Machine;
 use crate::model::Model;
 
+pub use defaults::{DEFAULT_CONTEXT, accelerators_used, default_context, default_kv_type, plan};
+pub use flags::{default_of, kv_types};
 pub use kv_type::KvType;
 pub use settings::Settings;
 
@@ -141,6 +159,8 @@ pub struct Reservation {
     pub kv_cache_bytes: u64,
     /// Recurrent states of the batch.
     pub state_bytes: u64,
+    /// What the allocator holds back of its pool beside the requests (vLLM's null block).
+    pub extra_reserved_bytes: u64,
     /// Activations, graphs, runtime context: an estimate.
     pub overhead: Band,
     /// What the engine may use of the accelerator (its memory fraction applied).
@@ -149,6 +169,12 @@ pub struct Reservation {
     pub kv_cache_tokens: Option<u64>,
     /// Requests of the declared context that the pool holds.
     pub max_concurrency: Option<f64>,
+    /// Sequences that the engine would run at once, declared or by default.
+    pub max_sequences: Option<u64>,
+    /// Sequences whose recurrent states the pool has room for; `None` for models without states and
+    /// without CUDA graphs. vLLM refuses to start with fewer than `max_sequences`
+    /// (`config/compilation.py`, 0.33).
+    pub state_slots: Option<u64>,
 }
 
 /// An estimate with its bounds. Bytes.
@@ -163,11 +189,12 @@ pub struct Band {
 }
 
 impl Reservation {
-    /// What is certain to be needed: weights, KV cache and states.
+    /// What is certain to be needed: weights, KV cache, states and what the allocator holds back.
     pub fn certain_bytes(&self) -> u64 {
         self.weights_bytes
             .saturating_add(self.kv_cache_bytes)
             .saturating_add(self.state_bytes)
+            .saturating_add(self.extra_reserved_bytes)
     }
 }
 
@@ -175,6 +202,12 @@ impl Reservation {
 pub trait Plan: Send + Sync {
     /// The reservation of one cell.
     fn reserve(&self, cell: Cell) -> Reservation;
+
+    /// Bytes of weights, KV cache and states that the plan leaves in host memory because the settings say so or
+    /// the accelerators have no room for them. 0 for engines that never do that.
+    fn host_bytes(&self, _cell: Cell) -> u64 {
+        0
+    }
 
     /// What had to be assumed, in words, for the report.
     fn assumptions(&self) -> &[String];

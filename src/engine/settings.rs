@@ -52,6 +52,13 @@ impl Settings {
         }
     }
 
+    /// The setting by which someone chose what stays in host memory (llama.cpp, Ollama).
+    pub fn offload(&self) -> Option<&Fact<String>> {
+        ["gpu_layers", "num_gpu", "n_cpu_moe", "cpu_moe", "kv_offload"]
+            .iter()
+            .find_map(|id| self.get(id))
+    }
+
     /// Every setting in the order of ids.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Fact<String>)> {
         self.values.iter().map(|(id, fact)| (id.as_str(), fact))

@@ -1,0 +1,108 @@
+//! What an engine does where nothing is declared, and which plan it makes.
+
+use super::{Contradiction, Engine, KvType, Plan, Request, Settings};
+use crate::fact::Fact;
+use crate::machine::Machine;
+use crate::memory::GIB;
+use crate::model::{Dtype, Model};
+
+/// Context in tokens where none is declared and the engine has no default of its own.
+pub const DEFAULT_CONTEXT: u64 = 8192;
+
+/// The plan of an engine for a request, or why it cannot run there whatever the memory.
+///
+/// # Errors
+/// The contradictions between what was declared and what the engine can do.
+pub fn plan(engine: Engine, request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> {
+    if let Some(contradiction) = too_few_accelerators(engine, request) {
+        return Err(vec![contradiction]);
+    }
+    match engine {
+        Engine::Mlx => super::mlx::plan(request),
+        Engine::Vllm => super::vllm::plan(request),
+        Engine::Sglang => super::sglang::plan(request),
+        Engine::LlamaCpp => super::llama_cpp::plan(request),
+        Engine::Ollama => super::ollama::plan(request),
+        Engine::Tgi => super::tgi::plan(request),
+        Engine::TensorrtLlm => super::tensorrt_llm::plan(request),
+        Engine::Transformers => super::transformers::plan(request),
+    }
+}
+
+/// Accelerators that one copy of the model is spread over.
+pub fn accelerators_used(engine: Engine, settings: &Settings, machine: &Machine) -> u64 {
+    match engine {
+        Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm => world_size(settings).max(1),
+        // Layers are spread over every visible accelerator by default.
+        Engine::LlamaCpp | Engine::Ollama => machine.count,
+        Engine::Mlx | Engine::Transformers => 1,
+    }
+}
+
+/// Tensor parallel times pipeline parallel.
+fn world_size(settings: &Settings) -> u64 {
+    let size = |id| settings.count(id).unwrap_or(1).max(1);
+    size("tensor_parallel").saturating_mul(size("pipeline_parallel"))
+}
+
+fn too_few_accelerators(engine: Engine, request: &Request<'_>) -> Option<Contradiction> {
+    let needed = accelerators_used(engine, request.settings, request.machine);
+    let present = request.machine.count;
+    if needed <= present {
+        return None;
+    }
+    let message = format!(
+        "one copy of the model is split over {needed} accelerators, and {} has {present}",
+        request.machine.name()
+    );
+    Some(Contradiction {
+        message,
+        settings: vec!["tensor_parallel", "pipeline_parallel"],
+    })
+}
+
+/// The context in tokens that an engine takes where none is declared.
+///
+/// vLLM, SGLang and TensorRT-LLM take the model's maximum, llama.cpp the training context (`-c 0`), Ollama a
+/// tier of the total memory (`server/routes.go` at fb30760), and the others [`DEFAULT_CONTEXT`].
+pub fn default_context(engine: Engine, model: Option<&Model>, machine: Option<&Machine>) -> Fact<u64> {
+    let most = model
+        .and_then(|model| model.max_context.as_ref())
+        .map(|fact| fact.value);
+    match (engine, most) {
+        (Engine::Vllm | Engine::Sglang | Engine::TensorrtLlm | Engine::LlamaCpp, Some(most)) => {
+            Fact::default(
+                most,
+                "the model's maximum, which the engine takes where none is declared",
+            )
+        }
+        (Engine::Ollama, _) => {
+            let memory = machine.map_or(0, |machine| machine.memory_bytes.saturating_mul(machine.count));
+            let tier = match memory / GIB {
+                47.. => 262_144,
+                23..=46 => 32_768,
+                _ => 4096,
+            };
+            Fact::default(
+                tier.min(most.unwrap_or(u64::MAX)),
+                "Ollama's default for this amount of memory",
+            )
+        }
+        _ => Fact::default(DEFAULT_CONTEXT, "oomlint's default where none is declared"),
+    }
+}
+
+/// The KV element type where none is declared: 16-bit floats, or the model's dtype where the engine follows it.
+///
+/// Checkpoints published in float32 are served in bfloat16: vLLM casts them (`config/model.py`,
+/// `_get_and_verify_dtype`), and for the other engines it is what people do.
+pub fn default_kv_type(engine: Engine, model: Option<&Model>) -> KvType {
+    let dtype = model
+        .and_then(|model| model.dtype.as_ref())
+        .map(|dtype| dtype.value);
+    match engine {
+        Engine::Mlx | Engine::LlamaCpp | Engine::Ollama => KvType::F16,
+        _ if dtype == Some(Dtype::Float32) => KvType::Bf16,
+        _ => KvType::Auto,
+    }
+}

@@ -1,0 +1,124 @@
+//! How a deployment is spread over accelerators: tensor, pipeline, data and expert parallelism.
+//!
+//! The GPU serving engines split models alike: attention heads and matrices over tensor-parallel ranks, layers
+//! over pipeline stages. The one place that says what a rank holds of the weights and of the KV heads.
+
+use std::ops::Range;
+
+use super::{Contradiction, Request};
+use crate::model::Dtype;
+
+/// The degrees of parallelism; every one at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharding {
+    /// Ranks that share each layer.
+    pub tensor: u64,
+    /// Stages that share the layers.
+    pub pipeline: u64,
+    /// Replicas that serve different requests.
+    pub data: u64,
+    /// True where routed experts are spread over tensor and data ranks as whole experts.
+    pub expert: bool,
+}
+
+impl Sharding {
+    /// From the settings `tensor_parallel`, `pipeline_parallel`, `data_parallel` and `expert_parallel`.
+    pub fn of(request: &Request<'_>) -> Self {
+        let degree = |id| request.settings.count(id).unwrap_or(1).max(1);
+        Self {
+            tensor: degree("tensor_parallel"),
+            pipeline: degree("pipeline_parallel"),
+            data: degree("data_parallel"),
+            expert: request.settings.flag("expert_parallel").unwrap_or(false),
+        }
+    }
+
+    /// True where nothing tells which rank holds which tensors, so that an even share is assumed.
+    pub fn shares_evenly(&self, request: &Request<'_>) -> bool {
+        request.model.census.is_none() && (self.tensor > 1 || self.pipeline > 1)
+    }
+
+    /// Bytes of weights that the worst rank holds. Where the tensors are known, in proportion to what that rank
+    /// holds of them at 16 bit (replicated norms and KV heads, a padded vocabulary, uneven stages); else an even
+    /// share.
+    pub fn rank_weights_bytes(&self, request: &Request<'_>) -> u64 {
+        let ranks = self.tensor.saturating_mul(self.pipeline);
+        let Some(census) = request.model.census.as_ref().filter(|_| ranks > 1) else {
+            return request.weights_bytes.div_ceil(ranks);
+        };
+        let dtype = Dtype::Bfloat16;
+        let rank = census.rank_bytes(self.tensor, self.pipeline, self.expert, dtype);
+        let whole = census.rank_bytes(1, 1, false, dtype).max(1);
+        let share = u128::from(request.weights_bytes) * u128::from(rank) / u128::from(whole);
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
+
+    /// KV heads of one rank: at least one, so that more ranks than heads keep copies (vLLM
+    /// `ModelConfig.get_num_kv_heads`, SGLang `get_num_kv_heads`).
+    pub fn kv_heads(&self, total: u64) -> u64 {
+        if total == 0 {
+            0
+        } else {
+            (total / self.tensor).max(1)
+        }
+    }
+
+    /// The layers of each stage. What does not divide goes one each to the stages before the last, from the
+    /// back (vLLM `distributed/utils.py::get_pp_indices`, 0.33; SGLang has the same function).
+    pub fn stages(&self, layers: u64) -> Vec<Range<u64>> {
+        let stages = self.pipeline.min(layers.max(1));
+        let (share, rest) = (layers / stages, layers % stages);
+        let mut start = 0;
+        (0..stages)
+            .map(|stage| {
+                let extra = stage + 1 < stages && stage + 1 + rest >= stages;
+                let end = start + share + u64::from(extra);
+                let range = start..end;
+                start = end;
+                range
+            })
+            .collect()
+    }
+
+    /// Attention heads must divide over the tensor ranks (vLLM `ModelConfig.verify_with_parallel_config`,
+    /// SGLang `ModelConfig`, TGI's and TensorRT-LLM's column splits).
+    pub fn contradiction(&self, request: &Request<'_>) -> Option<Contradiction> {
+        let heads = request.model.dims.num_heads.as_ref()?.value;
+        (heads > 0 && heads % self.tensor != 0).then(|| Contradiction {
+            message: format!(
+                "tensor parallelism {} does not divide the {heads} attention heads of {}",
+                self.tensor, request.model.name
+            ),
+            settings: vec!["tensor_parallel"],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn over(tensor: u64, pipeline: u64) -> Sharding {
+        Sharding {
+            tensor,
+            pipeline,
+            data: 1,
+            expert: false,
+        }
+    }
+
+    #[test]
+    fn kv_heads_are_replicated_when_there_are_more_ranks_than_heads() {
+        assert_eq!(
+            [1, 2, 8, 16].map(|tensor| over(tensor, 1).kv_heads(8)),
+            [8, 4, 1, 1]
+        );
+    }
+
+    #[test]
+    fn layers_that_do_not_divide_go_to_the_stages_before_the_last() {
+        assert_eq!(over(1, 2).stages(61), [0..31, 31..61]);
+        assert_eq!(over(1, 4).stages(62), [0..15, 15..31, 31..47, 47..62]);
+        assert_eq!(over(1, 4).stages(2), [0..1, 1..2]);
+    }
+}
