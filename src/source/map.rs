@@ -21,12 +21,12 @@ impl ScalarMap {
     /// that an escape made stands at the escape.
     pub fn new(file: &SourceFile, span: Span, value: &str) -> Self {
         let source = file.slice(span);
-        let quoted = source.starts_with(['"', '\'']);
-        let mut at = usize::from(quoted);
+        let quote = quote_of(source, value);
+        let mut at = usize::from(quote.is_some());
         let mut places = Vec::with_capacity(value.len() + 1);
         for c in value.chars() {
-            at = seek(source, at, c);
-            let width = source.get(at..).map_or(0, |rest| consumed(rest, c));
+            at = seek(source, at, c, quote);
+            let width = source.get(at..).map_or(0, |rest| consumed(rest, quote));
             places.extend(std::iter::repeat_n(span.start() + at, c.len_utf8()));
             at += width;
         }
@@ -55,10 +55,18 @@ impl ScalarMap {
     }
 }
 
+/// The quote a scalar is written in. A plain or block scalar may begin with a quote of its own, which is then
+/// the first character of the value too; in a quoted scalar that character would be escaped.
+fn quote_of(source: &str, value: &str) -> Option<char> {
+    let quote = source.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let escaped = if quote == '"' { "\"\\" } else { "'''" };
+    (!value.starts_with(quote) || source.starts_with(escaped)).then_some(quote)
+}
+
 /// Where in `source`, from `at` on, the character `c` of the value comes from.
-fn seek(source: &str, at: usize, c: char) -> usize {
+fn seek(source: &str, at: usize, c: char, quote: Option<char>) -> usize {
     let Some(rest) = source.get(at..) else { return at };
-    if rest.starts_with(c) || rest.starts_with('\\') {
+    if rest.starts_with(c) || (quote == Some('"') && rest.starts_with('\\')) {
         return at;
     }
     if c == ' ' || c == '\n' {
@@ -73,17 +81,17 @@ fn seek(source: &str, at: usize, c: char) -> usize {
 }
 
 /// How many bytes of the source one character of the value takes.
-fn consumed(rest: &str, c: char) -> usize {
+fn consumed(rest: &str, quote: Option<char>) -> usize {
     let mut chars = rest.chars();
     match chars.next() {
-        Some('\\') if c != '\\' || rest.starts_with("\\\\") => match chars.next() {
+        Some('\\') if quote == Some('"') => match chars.next() {
             Some('x') => 4,
             Some('u') => 6,
             Some('U') => 10,
             Some(escaped) => 1 + escaped.len_utf8(),
             None => 1,
         },
-        Some('\'') if c == '\'' && rest.starts_with("''") => 2,
+        Some('\'') if quote == Some('\'') && rest.starts_with("''") => 2,
         Some(first) => first.len_utf8(),
         None => 0,
     }
@@ -112,5 +120,13 @@ mod tests {
         assert_eq!(word("a: |\n  one\n  two three\n", "two"), "two");
         assert_eq!(word("a: >-\n  one\n  two three\n  four\n", "four"), "four");
         assert_eq!(word("a: one\n  two\n  three\n", "three"), "three");
+    }
+
+    #[test]
+    fn quotes_and_backslashes_of_a_block_are_characters_like_any_other() {
+        assert_eq!(word("a: >-\n  'é' == '' &&\n  two three\n", "two"), "two");
+        assert_eq!(word("a: |\n  '' \\n \\\\ two\n", "two"), "two");
+        assert_eq!(word("a: '''one'' two'\n", "two"), "two");
+        assert_eq!(word("a: \"\\\"one\\\" two\"\n", "two"), "two");
     }
 }

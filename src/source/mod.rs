@@ -244,7 +244,8 @@ pub fn sanitize_keeping_length(text: &str) -> String {
     safe
 }
 
-fn is_unsafe(c: char) -> bool {
+/// True for a character that must not reach a terminal as it is.
+pub(crate) fn is_unsafe(c: char) -> bool {
     match c {
         '\t' | '\n' => false,
         '\u{200b}'..='\u{200f}'

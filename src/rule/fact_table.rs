@@ -1,0 +1,435 @@
+//! The table of facts, sorted by path. A new fact is one row.
+//!
+//! Bytes are those of the worst rank on one accelerator. Rows that end in words ("on each accelerator") exist
+//! so that messages can be one template for one machine and for many.
+
+use std::borrow::Cow;
+
+use crate::engine::Engine;
+use crate::fact::{Fact, Origin};
+use crate::machine::MachineKind;
+use crate::manifest::{Deployment, Format, WeightFormat};
+use crate::memory::MIB;
+use crate::memory::recommend::HardwareCapabilities;
+use crate::model::Model;
+use crate::scenario::Estimate;
+
+use super::facts::Scope::{
+    Deployment as OfDeployment, Manifest as OfManifest, Model as OfModel, Scenario as Cell,
+};
+use super::facts::{FactDefinition, Kind, Place, Read, Scope, Unit, Value, View};
+use super::units;
+
+/// The most items of a list that rules see: a condition may go through a list inside a list.
+const MAX_ITEMS: usize = 1000;
+
+const BYTES: (Kind, Unit) = (Kind::Double, Unit::Bytes);
+const TOKENS: (Kind, Unit) = (Kind::Int, Unit::Tokens);
+const COUNT: (Kind, Unit) = (Kind::Int, Unit::Count);
+const RATIO: (Kind, Unit) = (Kind::Double, Unit::Ratio);
+const TEXT: (Kind, Unit) = (Kind::Text, Unit::None);
+const BOOL: (Kind, Unit) = (Kind::Bool, Unit::None);
+const LIST: (Kind, Unit) = (Kind::List, Unit::None);
+
+const fn row(
+    path: &'static str,
+    (kind, unit): (Kind, Unit),
+    scope: Scope,
+    meaning: &'static str,
+    read: Read,
+    origin: Place,
+) -> FactDefinition {
+    FactDefinition {
+        path,
+        kind,
+        unit,
+        scope,
+        meaning,
+        read,
+        origin,
+    }
+}
+
+/// Every fact that rules may name.
+#[rustfmt::skip]
+pub(super) static FACTS: &[FactDefinition] = &[
+    row("deployment.args", LIST, OfDeployment, "the engine's own arguments, word by word",
+        |v| Some(words(v.deployment?.args.iter().map(|fact| fact.value.as_str()))), |v| first(&v.deployment?.args)),
+    row("deployment.chooses_offload", BOOL, OfDeployment, "true where arguments say what stays in host memory",
+        |v| Some(Value::Bool(v.deployment?.settings.offload().is_some())), |v| origin(v.deployment?.settings.offload())),
+    row("deployment.data_parallel", COUNT, OfDeployment, "replicas that the engine runs side by side",
+        |v| setting_count(v, "data_parallel"), |v| setting_origin(v, "data_parallel")),
+    row("deployment.engine", TEXT, OfDeployment, "the engine's name; in oomlint's own format mlx where none is given",
+        |v| text(engine(v.deployment?)?.name()), |v| origin(v.deployment?.engine.as_ref())),
+    row("deployment.engine_version", TEXT, OfDeployment, "the engine's release as written",
+        |v| text(&v.deployment?.engine_version.as_ref()?.value), |v| origin(v.deployment?.engine_version.as_ref())),
+    row("deployment.file", TEXT, OfDeployment, "path of the file that declares it",
+        |v| Some(Value::Text(v.sources.get(v.deployment?.file)?.path().to_owned().into())), nowhere),
+    row("deployment.format", TEXT, OfDeployment, "format of the file that declares it",
+        |v| text(v.deployment?.format.name()), nowhere),
+    row("deployment.has_batch", BOOL, OfDeployment, "true where a number of sequences is declared",
+        |v| Some(Value::Bool(!v.deployment?.batch.is_empty())), |v| first(&v.deployment?.batch)),
+    row("deployment.has_context", BOOL, OfDeployment, "true where a context is declared",
+        |v| Some(Value::Bool(!v.deployment?.context.is_empty())), |v| first(&v.deployment?.context)),
+    row("deployment.has_kv_cache", BOOL, OfDeployment, "true where a KV type is declared",
+        |v| Some(Value::Bool(!v.deployment?.kv_cache.is_empty())), |v| first(&v.deployment?.kv_cache)),
+    row("deployment.has_machine", BOOL, OfDeployment, "true where a machine is declared",
+        |v| Some(Value::Bool(!v.deployment?.machines.is_empty())), |v| first(&v.deployment?.machines)),
+    row("deployment.max_sequences", COUNT, OfDeployment, "sequences that the engine may run at once",
+        |v| setting_count(v, "max_sequences"), |v| setting_origin(v, "max_sequences")),
+    row("deployment.memory_fraction", RATIO, OfDeployment, "share of the memory that the engine may take",
+        |v| Some(Value::Double(v.deployment?.settings.number("memory_fraction")?)), |v| setting_origin(v, "memory_fraction")),
+    row("deployment.model", TEXT, OfDeployment, "the model as written",
+        |v| text(&v.deployment?.model.as_ref()?.value), |v| origin(v.deployment?.model.as_ref())),
+    row("deployment.name", TEXT, OfDeployment, "its name",
+        |v| text(&v.deployment?.name.value), |v| origin(Some(&v.deployment?.name))),
+    row("deployment.pipeline_parallel", COUNT, OfDeployment, "stages that the layers are split into",
+        |v| setting_count(v, "pipeline_parallel"), |v| setting_origin(v, "pipeline_parallel")),
+    row("deployment.quantization", TEXT, OfDeployment, "the weight format asked for: auto, as-published, or a name",
+        |v| text(v.deployment?.quantization.as_ref().map_or("auto", |fact| fact.value.name())), |v| origin(v.deployment?.quantization.as_ref())),
+    row("deployment.tensor_parallel", COUNT, OfDeployment, "accelerators that each layer is split over",
+        |v| setting_count(v, "tensor_parallel"), |v| setting_origin(v, "tensor_parallel")),
+    row("deployment.unresolved", LIST, OfDeployment, "fields whose value is a variable or a placeholder",
+        |v| Some(words(v.deployment?.unresolved.iter().map(String::as_str))), nowhere),
+
+    row("estimate.basis", TEXT, Cell, "which parts of the sum are exact and which are estimated, in words",
+        |v| Some(Value::Text(basis(v)?.into())), nowhere),
+    row("estimate.cache_bytes", BYTES, Cell, "KV cache and recurrent states",
+        |v| bytes(caches(v.estimate()?)), nowhere),
+    row("estimate.cache_name", TEXT, Cell, "what the caches are: KV cache, recurrent states, or both",
+        |v| text(cache_name(v.estimate()?)), nowhere),
+    row("estimate.certain_bytes", BYTES, Cell, "weights, KV cache and states: what is needed without any overhead",
+        |v| bytes(certain(v.estimate()?)), nowhere),
+    row("estimate.host_bytes", BYTES, Cell, "weights and KV cache that the engine leaves in host memory",
+        |v| bytes(v.estimate()?.host_bytes), nowhere),
+    row("estimate.kv_budget_bytes", BYTES, Cell, "what the weights leave for KV cache and states; 0 when nothing",
+        |v| v.estimate().and_then(|e| bytes(e.usable_bytes.saturating_sub(e.weights_bytes))), nowhere),
+    row("estimate.kv_cache_bytes", BYTES, Cell, "KV cache as the engine reserves it",
+        |v| bytes(v.estimate()?.kv_cache_bytes), nowhere),
+    row("estimate.kv_cache_logical_bytes", BYTES, Cell, "KV cache as the model needs it, whatever the engine",
+        |v| bytes(v.estimate()?.kv_cache_logical_bytes), nowhere),
+    row("estimate.kv_cache_tokens", TOKENS, Cell, "tokens of the pool that the engine takes",
+        |v| int(v.estimate()?.kv_cache_tokens?), nowhere),
+    row("estimate.left_for_system_bytes", BYTES, Cell, "unified memory left for the system at estimate.wired_limit_mib",
+        |v| bytes(v.machine?.memory_bytes.saturating_sub(wired_limit_mib(v)?.saturating_mul(MIB))), nowhere),
+    row("estimate.max_concurrency", RATIO, Cell, "requests of this context that the engine's pool holds",
+        |v| Some(Value::Double(v.estimate()?.max_concurrency?)), nowhere),
+    row("estimate.memory_bytes", BYTES, Cell, "memory of the accelerator",
+        |v| bytes(v.estimate()?.memory_bytes), nowhere),
+    row("estimate.over_bytes", BYTES, Cell, "how much more is needed than may be used; 0 when it fits",
+        |v| v.estimate().and_then(|e| bytes(e.required_bytes.saturating_sub(e.usable_bytes))), nowhere),
+    row("estimate.overhead_bytes", BYTES, Cell, "activations, graphs, runtime: the likely amount, an estimate",
+        |v| bytes(v.estimate()?.overhead.likely), nowhere),
+    row("estimate.overhead_high_bytes", BYTES, Cell, "overhead at most",
+        |v| bytes(v.estimate()?.overhead.high), nowhere),
+    row("estimate.overhead_low_bytes", BYTES, Cell, "overhead at least",
+        |v| bytes(v.estimate()?.overhead.low), nowhere),
+    row("estimate.required_bytes", BYTES, Cell, "weights, KV cache, states and the likely overhead",
+        |v| bytes(v.estimate()?.required_bytes), nowhere),
+    row("estimate.spare_bytes", BYTES, Cell, "what weights, KV cache and states leave for overhead; 0 when nothing",
+        |v| v.estimate().and_then(|e| bytes(e.usable_bytes.saturating_sub(certain(e)))), nowhere),
+    row("estimate.state_bytes", BYTES, Cell, "recurrent states",
+        |v| bytes(v.estimate()?.state_bytes), nowhere),
+    row("estimate.usable_bytes", BYTES, Cell, "what the engine may use of the accelerator",
+        |v| bytes(v.estimate()?.usable_bytes), nowhere),
+    row("estimate.weights_bytes", BYTES, Cell, "weights",
+        |v| bytes(v.estimate()?.weights_bytes), nowhere),
+    row("estimate.wired_limit_mib", COUNT, Cell, "the macOS GPU limit in MiB under which it all fits, in whole GiB",
+        |v| int(wired_limit_mib(v)?), nowhere),
+
+    row("machine.apple_generation", COUNT, Cell, "Apple: the number after the M",
+        |v| int(v.machine?.apple_generation?.into()), machine_origin),
+    row("machine.compute_capability", RATIO, Cell, "CUDA compute capability, such as 8.9",
+        |v| v.machine?.compute_capability.map(|(major, minor)| Value::Double(f64::from(major) + f64::from(minor) / 10.0)), machine_origin),
+    row("machine.count", COUNT, Cell, "how many accelerators",
+        |v| int(v.machine?.count), machine_origin),
+    row("machine.each", TEXT, Cell, "its name, or \"each accelerator of 2x l4\" where there are several",
+        |v| Some(Value::Text(each(v.machine?).into())), machine_origin),
+    row("machine.id", TEXT, Cell, "its id without the count",
+        |v| text(&v.machine?.id), machine_origin),
+    row("machine.kind", TEXT, Cell, "nvidia, amd, apple-silicon, tpu, intel, other or cpu",
+        |v| text(machine_kind(v.machine?.kind)), machine_origin),
+    row("machine.memory_bytes", BYTES, Cell, "memory of one accelerator; all of it where it is unified",
+        |v| bytes(v.machine?.memory_bytes), machine_origin),
+    row("machine.name", TEXT, Cell, "its name: m4-24gb, 2x l4",
+        |v| Some(Value::Text(v.machine?.name().into())), machine_origin),
+    row("machine.neural_accelerator", BOOL, Cell, "true for an M5 or later, unless it is known to run a macOS before 26.2",
+        |v| Some(Value::Bool(has_neural_accelerator(v.machine?))), machine_origin),
+    row("machine.on_each", TEXT, Cell, "the words \" on each accelerator\" where there are several, else nothing",
+        |v| text(if v.machine?.count > 1 { " on each accelerator" } else { "" }), machine_origin),
+    row("machine.unified_memory", BOOL, Cell, "true where the accelerator shares its memory with the host",
+        |v| Some(Value::Bool(v.machine?.unified_memory)), machine_origin),
+    row("machine.usable_bytes", BYTES, Cell, "what the engine may use of one accelerator",
+        |v| bytes(v.estimate().map_or(v.machine?.memory_bytes, |e| e.usable_bytes)), machine_origin),
+    row("machine.working_set_bytes", BYTES, Cell, "GPU memory limit that macOS sets by default",
+        |v| bytes(v.machine?.working_set_bytes?), machine_origin),
+
+    row("manifest.deployments", COUNT, OfManifest, "deployments that the file declares",
+        |v| int(v.manifest?.deployments as u64), nowhere),
+    row("manifest.format", TEXT, OfManifest, "the file's format",
+        |v| text(v.manifest?.format), nowhere),
+    row("manifest.path", TEXT, OfManifest, "the file's path",
+        |v| Some(Value::Text(v.sources.get(v.manifest?.file)?.path().to_owned().into())), nowhere),
+
+    row("model.architecture", TEXT, OfModel, "the class that loads it",
+        |v| text(&v.model?.architecture.as_ref()?.value), |v| origin(v.model?.architecture.as_ref())),
+    row("model.dtype", TEXT, OfModel, "element type of the unquantized weights",
+        |v| text(v.model?.dtype.as_ref()?.value.name()), |v| origin(v.model?.dtype.as_ref())),
+    row("model.head_dim", COUNT, OfModel, "elements of one attention head",
+        |v| count(v.model?.dims.head_dim.as_ref()), |v| origin(v.model?.dims.head_dim.as_ref())),
+    row("model.hidden_size", COUNT, OfModel, "width of the residual stream",
+        |v| count(v.model?.dims.hidden_size.as_ref()), |v| origin(v.model?.dims.hidden_size.as_ref())),
+    row("model.max_context", TOKENS, OfModel, "longest context the model was made for",
+        |v| count(v.model?.max_context.as_ref()), |v| origin(v.model?.max_context.as_ref())),
+    row("model.model_type", TEXT, OfModel, "model_type of the text model",
+        |v| text(&v.model?.model_type.as_ref()?.value), |v| origin(v.model?.model_type.as_ref())),
+    row("model.name", TEXT, OfModel, "its name",
+        |v| text(&v.model?.name), |v| origin(v.deployment?.model.as_ref())),
+    row("model.num_experts", COUNT, OfModel, "routed experts",
+        |v| count(v.model?.dims.num_experts.as_ref()), |v| origin(v.model?.dims.num_experts.as_ref())),
+    row("model.num_heads", COUNT, OfModel, "attention heads",
+        |v| count(v.model?.dims.num_heads.as_ref()), |v| origin(v.model?.dims.num_heads.as_ref())),
+    row("model.num_kv_heads", COUNT, OfModel, "KV heads",
+        |v| count(v.model?.dims.num_kv_heads.as_ref()), |v| origin(v.model?.dims.num_kv_heads.as_ref())),
+    row("model.num_layers", COUNT, OfModel, "layers",
+        |v| count(v.model?.dims.num_layers.as_ref()), |v| origin(v.model?.dims.num_layers.as_ref())),
+    row("model.parameters", COUNT, OfModel, "parameters",
+        |v| int(v.model?.parameters.as_ref()?.count), nowhere),
+    row("model.parameters_billions", RATIO, OfModel, "parameters in billions",
+        |v| Some(Value::Double(v.model?.parameters.as_ref()?.count as f64 / 1e9)), nowhere),
+    row("model.path", TEXT, OfModel, "path of its directory or file",
+        |v| text(&v.model?.path), nowhere),
+    row("model.quantization", TEXT, OfModel, "how the published weights are quantized; absent where they are not",
+        |v| Some(Value::Text(v.model?.quantization.as_ref()?.value.name().into())), |v| origin(v.model?.quantization.as_ref())),
+    row("model.sliding_window", TOKENS, OfModel, "the window of its sliding layers",
+        |v| count(v.model?.dims.sliding_window.as_ref()), |v| origin(v.model?.dims.sliding_window.as_ref())),
+    row("model.weight_bytes", BYTES, OfModel, "bytes of the published weights",
+        |v| bytes(v.model?.weights.bytes?), nowhere),
+    row("model.weight_bytes_exact", BOOL, OfModel, "true where those bytes come from headers, an index or pointer files",
+        |v| Some(Value::Bool(v.model?.weights.exact)), nowhere),
+
+    row("recommendation.available_bytes", BYTES, Cell, "what the recommendation was held against",
+        |v| bytes(v.scenario?.recommended.as_ref()?.available_bytes), nowhere),
+    row("recommendation.fits", BOOL, Cell, "false when even the recommended format does not fit",
+        |v| Some(Value::Bool(v.scenario?.recommended.as_ref()?.fits)), |v| origin(v.deployment?.quantization.as_ref())),
+    row("recommendation.needed_bytes", BYTES, Cell, "weights and KV cache in the recommended format, as the decision counts them",
+        |v| bytes(v.scenario?.recommended.as_ref()?.needed_bytes), nowhere),
+    row("recommendation.over_bytes", BYTES, Cell, "how much more the recommendation needs than there is; 0 when it fits",
+        |v| v.scenario?.recommended.as_ref().and_then(|r| bytes(r.needed_bytes.saturating_sub(r.available_bytes))), |v| origin(v.deployment?.quantization.as_ref())),
+    row("recommendation.quantization", TEXT, Cell, "the recommended weight format",
+        |v| text(&v.scenario?.recommended.as_ref()?.name), |v| origin(v.deployment?.quantization.as_ref())),
+
+    row("scenario.batch", COUNT, Cell, "concurrent sequences",
+        |v| int(v.scenario?.batch), |v| chosen(&v.deployment?.batch, &v.scenario?.batch)),
+    row("scenario.concurrency", TEXT, Cell, "\"4 requests at once\"; absent for a single one",
+        |v| Some(Value::Text(concurrency(v.scenario?.batch)?.into())), |v| chosen(&v.deployment?.batch, &v.scenario?.batch)),
+    row("scenario.context", TOKENS, Cell, "context of one sequence",
+        |v| int(v.scenario?.context), |v| chosen(&v.deployment?.context, &v.scenario?.context)),
+    row("scenario.kv_cache", TEXT, Cell, "KV element type",
+        |v| text(v.scenario?.kv_cache.name()), |v| chosen(&v.deployment?.kv_cache, &v.scenario?.kv_cache)),
+    row("scenario.quantization", TEXT, Cell, "weight format of the estimate",
+        |v| text(&v.scenario?.quantization), |v| origin(v.deployment?.quantization.as_ref())),
+    row("scenario.requests_need", TEXT, Cell, "the requests and their verb: \"one request of 8,192 tokens needs\"",
+        |v| Some(Value::Text(requests_need(v)?.into())), |v| chosen(&v.deployment?.context, &v.scenario?.context)),
+    row("scenario.verdict", TEXT, Cell, "fits, likely_fits, likely_exceeds, exceeds or unknown",
+        |v| text(v.scenario?.estimate.as_ref().map_or("unknown", |e| e.verdict.word())), nowhere),
+
+    row("solve.largest_context", TOKENS, Cell, "largest context that fits with all else as it is; absent when none does",
+        |v| positive(v.scenario?.alternatives.largest_context.or(v.scenario?.largest_context)), nowhere),
+    row("solve.other_kv_cache", TEXT, Cell, "another KV type that helps",
+        |v| text(&v.scenario?.alternatives.kv_cache.as_ref()?.0), nowhere),
+    row("solve.other_kv_cache_context", TOKENS, Cell, "largest context with that KV type",
+        |v| positive(Some(v.scenario?.alternatives.kv_cache.as_ref()?.1)), nowhere),
+    row("solve.other_machine", TEXT, Cell, "the smallest machine on which all of it fits",
+        |v| text(&v.scenario?.alternatives.machine.as_ref()?.0), nowhere),
+    row("solve.other_machine_memory_bytes", BYTES, Cell, "memory of one accelerator of that machine",
+        |v| bytes(v.scenario?.alternatives.machine.as_ref()?.1), nowhere),
+    row("solve.other_quantization", TEXT, Cell, "another weight format that helps",
+        |v| text(&v.scenario?.alternatives.quantization.as_ref()?.0), nowhere),
+    row("solve.other_quantization_bytes", BYTES, Cell, "weights in that format",
+        |v| bytes(v.scenario?.alternatives.quantization.as_ref()?.1), nowhere),
+    row("solve.other_quantization_context", TOKENS, Cell, "largest context with those weights",
+        |v| positive(Some(v.scenario?.alternatives.quantization.as_ref()?.2)), nowhere),
+    row("solve.other_tensor_parallel", COUNT, Cell, "another tensor-parallel size that helps",
+        |v| int(v.scenario?.alternatives.tensor_parallel?.0), nowhere),
+    row("solve.other_tensor_parallel_context", TOKENS, Cell, "largest context with that size",
+        |v| positive(Some(v.scenario?.alternatives.tensor_parallel?.1)), nowhere),
+];
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a row's reader")]
+fn text(words: &str) -> Option<Value<'_>> {
+    Some(Value::Text(Cow::Borrowed(words)))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a row's reader")]
+fn bytes<'a>(count: u64) -> Option<Value<'a>> {
+    Some(Value::Double(count as f64))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a row's reader")]
+fn int<'a>(count: u64) -> Option<Value<'a>> {
+    Some(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
+/// A context of no tokens is no way out: the clause that would offer it is left unsaid.
+fn positive<'a>(count: Option<u64>) -> Option<Value<'a>> {
+    int(count.filter(|count| *count > 0)?)
+}
+
+fn count<'a>(fact: Option<&Fact<u64>>) -> Option<Value<'a>> {
+    int(fact?.value)
+}
+
+fn words<'a>(words: impl Iterator<Item = &'a str>) -> Value<'a> {
+    Value::List(words.take(MAX_ITEMS).map(Cow::Borrowed).collect())
+}
+
+fn setting_count<'a>(view: &View<'a>, id: &str) -> Option<Value<'a>> {
+    int(view.deployment?.settings.count(id)?)
+}
+
+fn setting_origin<'a>(view: &View<'a>, id: &str) -> Option<&'a Origin> {
+    origin(view.deployment?.settings.get(id))
+}
+
+fn nowhere<'a>(_: &View<'a>) -> Option<&'a Origin> {
+    None
+}
+
+fn origin<T>(fact: Option<&Fact<T>>) -> Option<&Origin> {
+    fact.map(|fact| &fact.origin)
+}
+
+fn first<T>(facts: &[Fact<T>]) -> Option<&Origin> {
+    origin(facts.first())
+}
+
+/// The declared value that the scenario took; a single declaration stands for whatever it was resolved to
+/// (`kv_cache: auto`).
+fn chosen<'a, T: PartialEq>(declared: &'a [Fact<T>], value: &T) -> Option<&'a Origin> {
+    let same = declared.iter().find(|fact| fact.value == *value);
+    match declared {
+        [only] => Some(&only.origin),
+        _ => origin(same),
+    }
+}
+
+/// Where the deployment names the machine.
+fn machine_origin<'a>(view: &View<'a>) -> Option<&'a Origin> {
+    let machines = &view.deployment?.machines;
+    match (view.scenario?.machine_name, machines.as_slice()) {
+        (Some(at), _) => origin(machines.get(at)),
+        (None, [only]) => Some(&only.origin),
+        (None, _) => None,
+    }
+}
+
+fn machine_kind(kind: MachineKind) -> &'static str {
+    match kind {
+        MachineKind::Nvidia => "nvidia",
+        MachineKind::Amd => "amd",
+        MachineKind::AppleSilicon => "apple-silicon",
+        MachineKind::Tpu => "tpu",
+        MachineKind::Intel => "intel",
+        MachineKind::Other => "other",
+        MachineKind::Cpu => "cpu",
+    }
+}
+
+fn has_neural_accelerator(machine: &crate::machine::Machine) -> bool {
+    let chip = machine
+        .apple_generation
+        .is_some_and(|generation| generation >= HardwareCapabilities::CHIP_WITH_NEURAL_ACCELERATOR);
+    let system = machine
+        .macos
+        .is_none_or(|version| version >= HardwareCapabilities::MACOS_WITH_NEURAL_ACCELERATOR);
+    chip && system
+}
+
+fn each(machine: &crate::machine::Machine) -> String {
+    match machine.count {
+        1 => machine.name(),
+        _ => format!("each accelerator of {}", machine.name()),
+    }
+}
+
+fn concurrency(batch: u64) -> Option<String> {
+    (batch != 1).then(|| format!("{} requests at once", units::thousands(batch)))
+}
+
+/// Only oomlint's own format has an engine where none is given; what another format runs is not guessed.
+fn engine(deployment: &Deployment) -> Option<Engine> {
+    let declared = deployment.engine.as_ref().map(|engine| engine.value);
+    declared.or((deployment.format == Format::Own).then_some(Engine::Mlx))
+}
+
+fn caches(estimate: &Estimate) -> u64 {
+    estimate.kv_cache_bytes.saturating_add(estimate.state_bytes)
+}
+
+fn certain(estimate: &Estimate) -> u64 {
+    estimate.weights_bytes.saturating_add(caches(estimate))
+}
+
+fn cache_name(estimate: &Estimate) -> &'static str {
+    match (estimate.kv_cache_bytes, estimate.state_bytes) {
+        (_, 0) => "KV cache",
+        (0, _) => "recurrent state",
+        _ => "KV cache and recurrent state",
+    }
+}
+
+fn requests_need(view: &View<'_>) -> Option<String> {
+    let scenario = view.scenario?;
+    let tokens = units::tokens(scenario.context);
+    Some(match scenario.batch {
+        1 => format!("one request of {tokens} needs"),
+        many => format!("{} requests of {tokens} each need", units::thousands(many)),
+    })
+}
+
+/// What macOS must let the GPU use for all of it to fit: the sum with the likely overhead, in whole GiB, and
+/// no more than there is. In MiB, as `iogpu.wired_limit_mb` counts.
+fn wired_limit_mib(view: &View<'_>) -> Option<u64> {
+    let machine = view.machine.filter(|machine| machine.unified_memory)?;
+    let needed = view.estimate()?.required_bytes.div_ceil(MIB);
+    Some(crate::memory::round_up(needed, 1024).min(machine.memory_bytes / MIB))
+}
+
+fn basis(view: &View<'_>) -> Option<String> {
+    let estimate = view.estimate()?;
+    let weights = weights_basis(view.model?, estimate.weights_bytes, view.deployment);
+    let band = estimate.overhead;
+    let overhead = if band.high == 0 {
+        "no overhead counted".to_owned()
+    } else {
+        let size = |bytes: u64| units::size(bytes as f64);
+        format!(
+            "overhead is an estimate, {} ({} to {})",
+            size(band.likely),
+            size(band.low),
+            size(band.high)
+        )
+    };
+    Some(format!(
+        "{} is exact; {weights}; {overhead}",
+        cache_name(estimate)
+    ))
+}
+
+/// Weights are exact when they are served as published and the bytes were read rather than computed.
+fn weights_basis(model: &Model, served_bytes: u64, deployment: Option<&Deployment>) -> String {
+    let published = deployment
+        .and_then(|deployment| deployment.quantization.as_ref())
+        .is_some_and(|asked| asked.value == WeightFormat::AsPublished)
+        || model.weights.bytes == Some(served_bytes);
+    match &model.parameters {
+        _ if published && model.weights.exact => format!("weights are exact ({})", model.weights.how),
+        Some(parameters) => format!(
+            "weights are computed from {:.2} billion parameters ({})",
+            parameters.count as f64 / 1e9,
+            parameters.how
+        ),
+        None => "weights are an estimate".to_owned(),
+    }
+}
