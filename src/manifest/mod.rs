@@ -62,6 +62,20 @@ pub struct Deployment {
     pub unresolved: Vec<String>,
 }
 
+impl Deployment {
+    /// The engine; mlx where none is declared.
+    pub fn engine_or_default(&self) -> Engine {
+        self.engine.as_ref().map_or(Engine::Mlx, |engine| engine.value)
+    }
+
+    /// The weight format; `auto` where none is declared.
+    pub fn weight_format(&self) -> WeightFormat {
+        self.quantization
+            .as_ref()
+            .map_or(WeightFormat::Auto, |format| format.value.clone())
+    }
+}
+
 /// The weight format a deployment asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WeightFormat {

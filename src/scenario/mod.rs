@@ -1,7 +1,14 @@
 //! Scenarios: every cell of deployment x model x machine x context x batch x KV type, with its estimate.
 //!
 //! In: resolved deployments. Out: [`Scenario`]s in a fixed order. The arithmetic is the engine's plan; this
-//! module only multiplies out the dimensions and judges the fit.
+//! module only multiplies out the dimensions, chooses the weight format and judges the fit.
+
+mod build;
+mod solve;
+mod weights;
+
+pub use build::{Built, Subject, build};
+pub use solve::Solver;
 
 use crate::engine::{Band, KvType};
 
@@ -68,6 +75,8 @@ pub struct Estimate {
     pub memory_bytes: u64,
     /// The judgement.
     pub verdict: Verdict,
+    /// Weights and KV cache that the engine leaves in host memory, over all accelerators.
+    pub host_bytes: u64,
     /// Tokens of the pool the engine takes.
     pub kv_cache_tokens: Option<u64>,
     /// Requests of this context that the pool holds.
@@ -81,6 +90,26 @@ pub struct Recommended {
     pub name: String,
     /// True when it fits.
     pub fits: bool,
+    /// Bytes of weights and KV cache in that format, as the decision counted them (an MLX-family runtime
+    /// counts both in whole GiB).
+    pub needed_bytes: u64,
+    /// Bytes the decision held them against.
+    pub available_bytes: u64,
+}
+
+/// What would fit instead, solved backwards. `None` where nothing of the kind fits or applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Alternatives {
+    /// Largest context in tokens with everything else as it is.
+    pub largest_context: Option<u64>,
+    /// Another KV type by name, and the largest context in tokens with it.
+    pub kv_cache: Option<(String, u64)>,
+    /// Another weight format, its weights in bytes, and the largest context in tokens with it.
+    pub quantization: Option<(String, u64, u64)>,
+    /// The smallest machine on which all of it fits, and its memory in bytes per accelerator.
+    pub machine: Option<(String, u64)>,
+    /// Another tensor-parallel size, and the largest context in tokens with it.
+    pub tensor_parallel: Option<(u64, u64)>,
 }
 
 /// One cell.
@@ -92,7 +121,9 @@ pub struct Scenario {
     pub model: Option<usize>,
     /// The machine, by position in the run's machines; `None` when the name is unknown.
     pub machine: Option<usize>,
-    /// Which of the deployment's contexts.
+    /// Accelerators that serve one copy of the model.
+    pub accelerators: u64,
+    /// Context of one sequence in tokens.
     pub context: u64,
     /// Concurrent sequences.
     pub batch: u64,
@@ -106,6 +137,19 @@ pub struct Scenario {
     pub recommended: Option<Recommended>,
     /// Largest context in tokens that fits with the same batch, KV type and weights; 0 when none does.
     pub largest_context: Option<u64>,
+    /// What would fit instead; filled for the cell that a finding speaks of.
+    pub alternatives: Alternatives,
+    /// Which of the deployment's machine names it is, by position; `None` for a machine named elsewhere.
+    pub machine_name: Option<usize>,
     /// What had to be assumed.
     pub assumptions: Vec<String>,
+}
+
+impl Scenario {
+    /// Does it fit? Unknown where there is no estimate.
+    pub fn verdict(&self) -> Verdict {
+        self.estimate
+            .as_ref()
+            .map_or(Verdict::Unknown, |estimate| estimate.verdict)
+    }
 }

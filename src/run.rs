@@ -1,0 +1,276 @@
+//! One run, from paths to a report: the pipeline in one screen.
+//!
+//! Only this module, [`walk`](crate::walk) and the readers of models touch files. Files, models and scenarios
+//! are worked on in parallel; results are collected in the order of their paths, so the output is the same
+//! bytes on every run and every number of threads.
+
+mod deploy;
+mod finish;
+pub mod inspect;
+mod models;
+mod read;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::config::Settings;
+use crate::finding::{Finding, Label, Severity};
+use crate::report::{Deployed, Report, Summary};
+use crate::rule::Rules;
+use crate::scenario::{self, Built, Solver, Subject};
+use crate::source::Sources;
+use crate::{lint, walk};
+
+/// What to check, and how.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Files and directories.
+    pub paths: Vec<PathBuf>,
+    /// A manifest read from the standard input.
+    pub stdin: Option<Vec<u8>>,
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// The rules to apply.
+    pub rules: &'a Rules,
+    /// Which rules to report.
+    pub selection: Selection,
+    /// The texts of the run; the settings file and rule files may already be among them.
+    pub sources: Arc<Sources>,
+}
+
+/// Which rules a run reports.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only these, where any are given: ids or groups.
+    pub select: Vec<String>,
+    /// Not these: ids or groups.
+    pub ignore: Vec<String>,
+}
+
+impl Selection {
+    fn takes(&self, rules: &Rules, id: &str) -> bool {
+        let group = rules.get(id).map_or("", |rule| rule.group.as_str());
+        let named = |names: &[String]| names.iter().any(|name| name == id || name == group);
+        (self.select.is_empty() || named(&self.select)) && !named(&self.ignore)
+    }
+
+    fn is_everything(&self) -> bool {
+        self.select.is_empty() && self.ignore.is_empty()
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Everything found.
+    pub report: Report,
+    /// True when a named path could not be read: the run could not do its job.
+    pub incomplete: bool,
+}
+
+/// Checks everything.
+pub fn run(request: &Run<'_>) -> Outcome {
+    let start = Instant::now();
+    let (settings, sources) = (&request.settings, &request.sources);
+    let found = walk::walk(&request.paths, settings);
+    let manifests = read::manifests(&found.manifests, request.stdin.as_deref(), sources);
+    let declared = deploy::collect(&manifests, settings, sources);
+    let models = models::load(&found, &declared.items, settings, sources);
+    let machines = deploy::machines(&declared, settings);
+
+    let incomplete = !found.unreachable.is_empty() || !manifests.unreachable.is_empty();
+    let mut findings = found.findings;
+    findings.extend(found.unreachable);
+    findings.extend(manifests.findings);
+    findings.extend(manifests.unreachable);
+    findings.extend(declared.findings);
+    findings.extend(models.findings);
+    findings.extend(machines.findings.iter().cloned());
+
+    let mut report = Report {
+        sources: Arc::clone(sources),
+        summary: Summary::default(),
+        models: models.models,
+        deployments: deployed(declared.items, &models.of_deployment),
+        machines: Vec::new(),
+        scenarios: Vec::new(),
+        findings: Vec::new(),
+        rules: request.rules.summaries(),
+    };
+    report.machines.clone_from(&machines.machines);
+    findings.extend(estimate(&mut report, &machines, request.rules));
+    findings.extend(unsized_models(&report));
+    report.findings = finish::finish(
+        findings,
+        &finish::Verdicts {
+            settings,
+            rules: request.rules,
+            comments: &manifests.comments,
+            selected: &|id| request.selection.takes(request.rules, id),
+            all_rules_ran: request.selection.is_everything(),
+            sources,
+        },
+    );
+    report.summary = Summary {
+        files: manifests.files,
+        models: report.models.len(),
+        manifests: manifests.manifests.len(),
+        deployments: report.deployments.len(),
+        scenarios: report.scenarios.len(),
+        errors: finish::count(&report.findings, Severity::Error),
+        warnings: finish::count(&report.findings, Severity::Warning),
+        infos: finish::count(&report.findings, Severity::Info),
+        suppressed: report
+            .findings
+            .iter()
+            .filter(|finding| finding.suppressed.is_some())
+            .count(),
+        duration_ms: start.elapsed().as_secs().saturating_mul(1000),
+    };
+    Outcome { report, incomplete }
+}
+
+/// Builds the scenarios of every deployment and applies the rules to them.
+fn estimate(report: &mut Report, machines: &deploy::Machines, rules: &Rules) -> Vec<Finding> {
+    let places: Vec<_> = (0..report.deployments.len())
+        .map(|index| machines.of(index))
+        .collect();
+    let subjects: Vec<Subject<'_>> = report
+        .deployments
+        .iter()
+        .zip(&places)
+        .enumerate()
+        .map(|(index, (deployed, machines))| Subject {
+            index,
+            deployment: &deployed.deployment,
+            model: deployed.model.and_then(|at| Some((at, report.models.get(at)?))),
+            machines,
+        })
+        .collect();
+    let built: Vec<Built> = subjects.par_iter().map(scenario::build).collect();
+    let mut findings: Vec<Finding> = subjects
+        .iter()
+        .zip(&built)
+        .flat_map(|(subject, built)| contradictions(subject, built))
+        .collect();
+    let scenarios: Vec<_> = built.into_iter().flat_map(|built| built.scenarios).collect();
+    let subject = lint::Subject {
+        sources: &report.sources,
+        models: &report.models,
+        deployments: &report.deployments,
+        machines: &report.machines,
+        scenarios: &scenarios,
+        solver: Some(&Solver { subjects: &subjects }),
+    };
+    findings.extend(lint::lint(&subject, rules, &lint::Selection::default()));
+    report.scenarios = scenarios;
+    findings
+}
+
+fn deployed(items: Vec<deploy::Declaration>, models: &[Option<usize>]) -> Vec<Deployed> {
+    let model = |index: usize| models.get(index).copied().flatten();
+    items
+        .into_iter()
+        .map(|item| Deployed {
+            model: model(item.index),
+            deployment: item.deployment,
+        })
+        .collect()
+}
+
+/// Why models were not sized: at the deployments that name them, or at the model where none does.
+fn unsized_models(report: &Report) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (at, model) in report.models.iter().enumerate() {
+        let Some((reason, place)) = unsized_because(model) else {
+            continue;
+        };
+        let name = |deployed: &Deployed| {
+            deployed
+                .deployment
+                .model
+                .as_ref()
+                .and_then(crate::fact::Fact::span)
+        };
+        let users: Vec<_> = report
+            .deployments
+            .iter()
+            .filter(|deployed| deployed.model == Some(at))
+            .collect();
+        let severity = if users.is_empty() {
+            Severity::Info
+        } else {
+            Severity::Warning
+        };
+        let message = format!("{} cannot be sized: {reason}", model.name);
+        let mut finding = match users.first().and_then(|deployed| name(deployed)) {
+            Some(span) => {
+                let text = "every deployment of this model is unchecked".to_owned();
+                Finding::at("config-incomplete", severity, message, Label { span, text })
+            }
+            None => Finding::about("config-incomplete", severity, message, model.path.clone()),
+        };
+        if let Some(span) = place {
+            finding = finding.with_related(span, "here");
+        }
+        findings.push(finding);
+    }
+    findings
+}
+
+/// Why there is no estimate for a model, and the place in its config if one says so.
+fn unsized_because(model: &crate::model::Model) -> Option<(String, Option<crate::source::Span>)> {
+    if let Err(refusal) = &model.layout {
+        // Without a place in the config the reader has told it already, as GGUF files are told when they are read.
+        let told = refusal.span.is_none() || model.source == crate::model::ModelSource::Gguf;
+        return (!told).then(|| (refusal.reason.clone(), refusal.span));
+    }
+    if model.weights.bytes.is_none() && model.parameters.is_none() {
+        let kind = model
+            .model_type
+            .as_ref()
+            .map_or("this kind of model", |kind| &kind.value);
+        let reason = format!(
+            "its directory holds no weights, and the parameters of {kind} cannot be counted from config.json; add \
+             model.safetensors.index.json or the shards (git-LFS pointer files will do)"
+        );
+        return Some((reason, None));
+    }
+    None
+}
+
+/// What an engine cannot run, shown at the setting that says so and at the machine.
+fn contradictions(subject: &Subject<'_>, built: &Built) -> Vec<Finding> {
+    let deployment = subject.deployment;
+    let finding = |(position, found): &(usize, crate::engine::Contradiction)| {
+        let machine = deployment.machines.get(*position);
+        let mut spans: Vec<_> = found
+            .settings
+            .iter()
+            .filter_map(|id| deployment.settings.get(id)?.span())
+            .collect();
+        spans.extend(machine.and_then(crate::fact::Fact::span));
+        let mut spans = spans.into_iter();
+        let primary = spans.next().unwrap_or(deployment.span);
+        let text = "this cannot start".to_owned();
+        let mut finding = Finding::at(
+            "engine-contradiction",
+            Severity::Error,
+            format!(
+                "{} cannot serve this: {}",
+                deployment.engine_or_default().name(),
+                found.message
+            ),
+            Label { span: primary, text },
+        );
+        finding.deployment = Some(subject.index);
+        for span in spans {
+            finding = finding.with_related(span, "on this machine");
+        }
+        finding
+    };
+    built.contradictions.iter().map(finding).collect()
+}

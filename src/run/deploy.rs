@@ -1,0 +1,441 @@
+//! From what manifests declare to what can be sized: arguments settled, machines looked up.
+
+use std::path::PathBuf;
+
+use super::read::Manifests;
+use crate::config::Settings;
+use crate::engine::{self, Engine, KvType, Version, args};
+use crate::fact::{Fact, Origin};
+use crate::finding::{Finding, Label, Severity};
+use crate::machine::Machine;
+use crate::machine::catalog::Catalog;
+use crate::manifest::{Deployment, WeightFormat};
+use crate::model::quantization;
+use crate::source::{Sources, Span};
+
+/// A deployment and what its file says of paths and machines.
+#[derive(Debug)]
+pub(super) struct Declaration {
+    /// Its position in the report.
+    pub(super) index: usize,
+    /// As declared, arguments settled.
+    pub(super) deployment: Deployment,
+    /// The folder that paths are relative to.
+    pub(super) folder: PathBuf,
+    /// Machines that its file adds.
+    extra: Vec<Machine>,
+}
+
+/// The deployments of a run.
+#[derive(Debug, Default)]
+pub(super) struct Declarations {
+    pub(super) items: Vec<Declaration>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Declaration {
+    /// A deployment in a folder; it gets its position when it is added to [`Declarations`].
+    pub(super) fn new(deployment: Deployment, folder: PathBuf) -> Self {
+        Self {
+            index: 0,
+            deployment,
+            folder,
+            extra: Vec::new(),
+        }
+    }
+}
+
+impl Declarations {
+    /// One deployment, settled.
+    pub(super) fn of(declaration: Declaration, settings: &Settings, sources: &Sources) -> Self {
+        let mut all = Self::default();
+        all.add(declaration, settings, sources);
+        all
+    }
+
+    /// Adds a deployment: its arguments are settled, the settings fill what it leaves open.
+    fn add(&mut self, mut declaration: Declaration, settings: &Settings, sources: &Sources) {
+        declaration.index = self.items.len();
+        let mut findings = settle(&mut declaration.deployment, sources);
+        fill(&mut declaration.deployment, settings);
+        for finding in &mut findings {
+            finding.deployment = Some(declaration.index);
+        }
+        self.findings.append(&mut findings);
+        self.items.push(declaration);
+    }
+}
+
+/// Collects the deployments of all manifests.
+pub(super) fn collect(manifests: &Manifests, settings: &Settings, sources: &Sources) -> Declarations {
+    let mut all = Declarations::default();
+    for manifest in &manifests.manifests {
+        for declared in &manifest.declared {
+            all.findings.extend(declared.findings.iter().cloned());
+            let extra: Vec<Machine> = declared.machines.iter().map(|fact| fact.value.clone()).collect();
+            for deployment in &declared.deployments {
+                let folder = manifest.folder.clone();
+                let declaration = Declaration {
+                    index: 0,
+                    deployment: deployment.clone(),
+                    folder,
+                    extra: extra.clone(),
+                };
+                all.add(declaration, settings, sources);
+            }
+        }
+    }
+    all
+}
+
+/// Lays the defaults of the settings under what a deployment declares.
+fn fill(deployment: &mut Deployment, settings: &Settings) {
+    let why = "the default of the settings";
+    if deployment.machines.is_empty() {
+        deployment.machines = settings
+            .default_machines
+            .iter()
+            .map(|name| Fact::default(name.clone(), why))
+            .collect();
+    }
+    if deployment.context.is_empty() {
+        deployment.context = settings
+            .default_contexts
+            .iter()
+            .map(|count| Fact::default(*count, why))
+            .collect();
+    }
+}
+
+/// Reads the arguments and takes what they set; a setting that is also given by a key must agree with it.
+fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
+    let engine = deployment.engine_or_default();
+    let version = deployment
+        .engine_version
+        .as_ref()
+        .and_then(|text| Version::parse(&text.value));
+    let parsed = args::parse(engine, version, &deployment.args, sources);
+    let mut settled = Settled {
+        findings: Vec::new(),
+        engine,
+    };
+    for unknown in &parsed.unknown {
+        settled.unknown(unknown);
+    }
+    for (span, problem) in &parsed.problems {
+        settled.invalid(*span, problem.clone(), "cannot be read");
+    }
+    for (first, last) in &parsed.repeated {
+        settled.conflict("an argument", first, last, "the last one counts");
+    }
+    deployment.settings = parsed.settings;
+    settled.context(deployment);
+    settled.kv_cache(deployment);
+    settled.quantization(deployment);
+    settled.findings
+}
+
+/// Setting ids by which engines' arguments give the context.
+const CONTEXT_SETTINGS: [&str; 3] = ["context", "ctx_size", "num_ctx"];
+/// Setting ids by which engines' arguments give the KV type.
+const KV_SETTINGS: [&str; 3] = ["kv_cache", "cache_type_k", "kv_cache_type"];
+
+struct Settled {
+    findings: Vec<Finding>,
+    engine: Engine,
+}
+
+impl Settled {
+    fn invalid(&mut self, span: Span, message: String, label: &str) {
+        let label = Label {
+            span,
+            text: label.to_owned(),
+        };
+        self.findings
+            .push(Finding::at("value-invalid", Severity::Error, message, label));
+    }
+
+    fn unknown(&mut self, unknown: &args::UnknownFlag) {
+        let Some(span) = unknown.flag.span() else { return };
+        let message = format!("{} has no argument {}", self.engine.name(), unknown.flag.value);
+        let text = match &unknown.suggestion {
+            Some(near) => format!("did you mean {near}?"),
+            None => "unknown argument".to_owned(),
+        };
+        let finding = Finding::at(
+            "unknown-argument",
+            Severity::Warning,
+            message,
+            Label { span, text },
+        );
+        self.findings
+            .push(finding.with_help("it was left out of the estimate"));
+    }
+
+    /// Two places that give one setting different values.
+    fn conflict(&mut self, what: &str, first: &Fact<String>, last: &Fact<String>, label: &str) {
+        let (Some(one), Some(two)) = (first.span(), last.span()) else {
+            return;
+        };
+        let message = format!(
+            "{what} is given twice with different values: {} and {}",
+            first.value, last.value
+        );
+        let label = Label {
+            span: two,
+            text: label.to_owned(),
+        };
+        let finding = Finding::at("setting-conflict", Severity::Error, message, label)
+            .with_related(one, format!("{} here", first.value))
+            .with_help("keep one of the two");
+        self.findings.push(finding);
+    }
+
+    fn context(&mut self, deployment: &mut Deployment) {
+        let Some(given) = CONTEXT_SETTINGS
+            .iter()
+            .find_map(|id| deployment.settings.get(id))
+            .cloned()
+        else {
+            return;
+        };
+        match engine::settings::parse_count(&given.value) {
+            // 0 and `auto` ask the engine for the model's maximum.
+            Some(0) => {}
+            Some(context) => {
+                let given = given.clone().map(|_| context);
+                self.take("the context", &mut deployment.context, given, u64::to_string);
+            }
+            None if matches!(given.value.as_str(), "auto" | "-1") => {}
+            None => {
+                if let Some(span) = given.span() {
+                    self.invalid(
+                        span,
+                        format!("not a context length: {}", given.value),
+                        "expected a count",
+                    );
+                }
+            }
+        }
+    }
+
+    fn kv_cache(&mut self, deployment: &mut Deployment) {
+        let Some(given) = KV_SETTINGS
+            .iter()
+            .find_map(|id| deployment.settings.get(id))
+            .cloned()
+        else {
+            self.supported(deployment);
+            return;
+        };
+        match KvType::parse(&given.value) {
+            Some(kv) => {
+                let given = given.map(|_| kv);
+                self.take("the KV-cache type", &mut deployment.kv_cache, given, |kv| {
+                    kv.name().to_owned()
+                });
+            }
+            None => {
+                if let Some(span) = given.span() {
+                    self.invalid(
+                        span,
+                        format!("unknown KV-cache type: {}", given.value),
+                        "unknown type",
+                    );
+                }
+            }
+        }
+        self.supported(deployment);
+    }
+
+    /// Reports KV types that the engine does not have, and leaves them out.
+    fn supported(&mut self, deployment: &mut Deployment) {
+        let spellings = engine::kv_types(self.engine);
+        let known = |kv: &KvType| spellings.iter().any(|spelling| spelling.kv == Some(*kv));
+        let refused: Vec<_> = deployment
+            .kv_cache
+            .iter()
+            .filter(|kv| !known(&kv.value))
+            .cloned()
+            .collect();
+        for kv in refused {
+            let Some(span) = kv.span() else { continue };
+            let names: Vec<&str> = spellings.iter().map(|spelling| spelling.name.as_str()).collect();
+            let message = format!("{} has no KV-cache type {}", self.engine.name(), kv.value.name());
+            let label = Label {
+                span,
+                text: "the engine refuses it".to_owned(),
+            };
+            let finding = Finding::at("value-invalid", Severity::Error, message, label);
+            self.findings.push(finding.with_help(format!(
+                "{} takes {}",
+                self.engine.name(),
+                names.join(", ")
+            )));
+        }
+        let before = deployment.kv_cache.len();
+        deployment.kv_cache.retain(|kv| known(&kv.value));
+        if before > 0 && deployment.kv_cache.is_empty() {
+            deployment.unresolved.push("kv_cache".to_owned());
+        }
+    }
+
+    fn quantization(&mut self, deployment: &mut Deployment) {
+        let Some(given) = deployment.settings.get("quantization").cloned() else {
+            return;
+        };
+        let name = given.value.to_ascii_lowercase();
+        if quantization::real_bits_per_weight(&name).is_none() {
+            return;
+        }
+        match &deployment.quantization {
+            Some(declared) if declared.value.name() != name && declared.is_declared() => {
+                let declared = declared.clone().map(|format| format.name().to_owned());
+                self.conflict("the quantization", &declared, &given, "and here");
+            }
+            Some(_) => {}
+            None => deployment.quantization = Some(given.map(|_| WeightFormat::Named(name))),
+        }
+    }
+
+    /// Takes a value from the arguments into a dimension, or reports that the key says otherwise.
+    fn take<T: PartialEq + Clone>(
+        &mut self,
+        what: &str,
+        dimension: &mut Vec<Fact<T>>,
+        given: Fact<T>,
+        name: impl Fn(&T) -> String,
+    ) {
+        let differing = dimension.iter().find(|fact| fact.value != given.value).cloned();
+        match differing {
+            Some(declared) => {
+                let shown = |fact: Fact<T>| {
+                    let text = name(&fact.value);
+                    fact.map(|_| text)
+                };
+                self.conflict(what, &shown(declared), &shown(given), "and here");
+            }
+            None if dimension.is_empty() => dimension.push(given),
+            None => {}
+        }
+    }
+}
+
+/// The machines of a run, sorted by name, and which deployment is checked on which.
+#[derive(Debug, Default)]
+pub(super) struct Machines {
+    pub(super) machines: Vec<Machine>,
+    /// By deployment, in the order of its machines.
+    of_deployment: Vec<Vec<Option<usize>>>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Machines {
+    /// The machines of a deployment and their positions; `None` for unknown names.
+    pub(super) fn of(&self, deployment: usize) -> Vec<Option<(usize, &Machine)>> {
+        let positions = self.of_deployment.get(deployment).map_or(&[][..], Vec::as_slice);
+        let machine = |position: &Option<usize>| position.and_then(|at| Some((at, self.machines.get(at)?)));
+        positions.iter().map(machine).collect()
+    }
+}
+
+/// Looks up every machine that a deployment names.
+pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Machines {
+    let catalog = Catalog::builtin();
+    let mut all = Machines::default();
+    let mut resolved: Vec<Vec<Option<Machine>>> = Vec::new();
+    for declaration in &declarations.items {
+        let extra: Vec<Machine> = declaration
+            .extra
+            .iter()
+            .chain(&settings.machines)
+            .cloned()
+            .collect();
+        let mut found = Vec::new();
+        for name in &declaration.deployment.machines {
+            match catalog.resolve_with(&extra, &name.value) {
+                Ok(machine) => found.push(Some(machine)),
+                Err(unknown) => {
+                    all.findings
+                        .push(machine_unknown(declaration, name, &unknown.suggestions));
+                    found.push(None);
+                }
+            }
+        }
+        if found.is_empty()
+            && !declaration
+                .deployment
+                .unresolved
+                .iter()
+                .any(|key| key == "machines")
+        {
+            all.findings.push(no_machine(declaration));
+        }
+        resolved.push(found);
+    }
+    for machine in resolved.iter().flatten().flatten() {
+        if !all.machines.contains(machine) {
+            all.machines.push(machine.clone());
+        }
+    }
+    all.machines.sort_by(|a, b| {
+        (&a.id, a.count, a.memory_bytes, &a.provenance).cmp(&(&b.id, b.count, b.memory_bytes, &b.provenance))
+    });
+    let position = |machine: &Machine| all.machines.iter().position(|known| known == machine);
+    all.of_deployment = resolved
+        .iter()
+        .map(|found| {
+            found
+                .iter()
+                .map(|machine| machine.as_ref().and_then(position))
+                .collect()
+        })
+        .collect();
+    all
+}
+
+fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: &[String]) -> Finding {
+    let message = format!("unknown machine: {}", name.value);
+    let text = match suggestions {
+        [] => "not in the catalog".to_owned(),
+        [one] => format!("did you mean {one}?"),
+        several => format!("did you mean one of {}?", several.join(", ")),
+    };
+    let help = "`oomlint machines` lists the catalog; add your own under `machines:` in this file or in \
+                .oomlint.yaml";
+    let mut finding = match &name.origin {
+        Origin::At(span) => Finding::at(
+            "machine-unknown",
+            Severity::Error,
+            message,
+            Label { span: *span, text },
+        ),
+        _ => Finding::at(
+            "machine-unknown",
+            Severity::Error,
+            message,
+            Label {
+                span: declaration.deployment.span,
+                text: "declares no machine of its own".to_owned(),
+            },
+        ),
+    };
+    finding.deployment = Some(declaration.index);
+    finding.with_help(help)
+}
+
+fn no_machine(declaration: &Declaration) -> Finding {
+    let deployment = &declaration.deployment;
+    let span = deployment.name.span().unwrap_or(deployment.span);
+    let message = format!(
+        "the deployment {} declares no machine, so its fit was not checked",
+        deployment.name.value
+    );
+    let label = Label {
+        span,
+        text: "on which machine?".to_owned(),
+    };
+    let mut finding = Finding::at("machine-not-declared", Severity::Info, message, label);
+    finding.deployment = Some(declaration.index);
+    finding.with_help("add `machines: [...]`, or run with --machine")
+}

@@ -1,0 +1,91 @@
+//! The last stage before reports: severities of the settings, suppression, order, counts.
+
+use std::sync::Arc;
+
+use crate::config::{Level, Settings};
+use crate::finding::{Finding, Severity};
+use crate::rule::Rules;
+use crate::source::tree::Comment;
+use crate::source::{SourceFile, Sources};
+use crate::suppress;
+
+/// What decides over findings after the rules have spoken.
+pub(super) struct Verdicts<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) rules: &'a Rules,
+    pub(super) comments: &'a [(Arc<SourceFile>, Vec<Comment>)],
+    pub(super) selected: &'a dyn Fn(&str) -> bool,
+    pub(super) all_rules_ran: bool,
+    pub(super) sources: &'a Sources,
+}
+
+/// Drops what was not asked for, sets severities, marks what is suppressed, and sorts.
+pub(super) fn finish(mut findings: Vec<Finding>, verdicts: &Verdicts<'_>) -> Vec<Finding> {
+    suppress::apply(
+        &mut findings,
+        verdicts.comments,
+        verdicts.rules,
+        verdicts.all_rules_ran,
+    );
+    findings.retain(|finding| (verdicts.selected)(&finding.rule));
+    findings.retain_mut(|finding| match verdicts.settings.severity.get(&*finding.rule) {
+        Some(Level::Off) => false,
+        Some(Level::At(severity)) => {
+            finding.severity = *severity;
+            true
+        }
+        None => true,
+    });
+    for finding in &mut findings {
+        let path = path(finding, verdicts.sources);
+        let ignored = verdicts
+            .settings
+            .ignore
+            .iter()
+            .find(|ignore| ignore.covers(&finding.rule, &path));
+        if let (None, Some(ignored)) = (&finding.suppressed, ignored) {
+            finding.suppressed = Some(ignored.reason.clone());
+        }
+    }
+    sorted(findings, verdicts.sources)
+}
+
+/// The file of a finding as reports print it.
+fn path(finding: &Finding, sources: &Sources) -> String {
+    match &finding.primary {
+        Some(label) => sources.path(label.span),
+        None => finding.path.clone().unwrap_or_default(),
+    }
+}
+
+/// By path, offset, rule and words; what is said twice of one place is said once.
+pub(super) fn sorted(mut findings: Vec<Finding>, sources: &Sources) -> Vec<Finding> {
+    findings.sort_by_cached_key(|finding| {
+        let place = finding
+            .primary
+            .as_ref()
+            .map_or((0, 0), |label| (label.span.start(), label.span.end()));
+        (
+            path(finding, sources),
+            place,
+            finding.rule.to_string(),
+            finding.message.clone(),
+            finding.deployment,
+        )
+    });
+    findings.dedup_by(|later, first| {
+        later.rule == first.rule
+            && later.primary == first.primary
+            && later.message == first.message
+            && later.path == first.path
+    });
+    findings
+}
+
+/// Counts the findings that are not suppressed, by severity.
+pub(super) fn count(findings: &[Finding], severity: Severity) -> usize {
+    findings
+        .iter()
+        .filter(|finding| finding.suppressed.is_none() && finding.severity == severity)
+        .count()
+}

@@ -1,0 +1,161 @@
+//! What would fit instead of a cell that does not: solved backwards with the code that made the estimate.
+//!
+//! In: a scenario that fails. Out: its [`Alternatives`]. Only the cell that a finding speaks of is solved, so
+//! the cost does not grow with the matrix.
+
+use super::build::{Bench, Subject};
+use super::{Alternatives, Scenario};
+use crate::engine::{self, Cell, Engine, KvType, Settings};
+use crate::fact::Fact;
+use crate::machine::Machine;
+use crate::machine::catalog::Catalog;
+use crate::manifest::{Deployment, WeightFormat};
+use crate::model::Model;
+
+/// Tensor-parallel sizes that are worth proposing: those of one host.
+const TENSOR_PARALLEL_SIZES: [u64; 3] = [2, 4, 8];
+
+/// Solves scenarios of the deployments it was made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Solver<'a> {
+    /// The deployments, by position.
+    pub subjects: &'a [Subject<'a>],
+}
+
+impl Solver<'_> {
+    /// What would fit instead of a scenario.
+    pub fn alternatives(&self, scenario: &Scenario) -> Alternatives {
+        let Some(case) = self.case(scenario) else {
+            return Alternatives::default();
+        };
+        Alternatives {
+            largest_context: scenario.largest_context.filter(|context| *context > 0),
+            kv_cache: case.other_kv_type(scenario.largest_context.unwrap_or(0)),
+            quantization: case.other_format(),
+            machine: case.other_machine(),
+            tensor_parallel: case.other_tensor_parallel(),
+        }
+    }
+
+    fn case(&self, scenario: &Scenario) -> Option<Case<'_>> {
+        let subject = self.subjects.get(scenario.deployment)?;
+        let (_, model) = subject.model?;
+        let (_, machine) = subject.machines.get(scenario.machine_name?).copied().flatten()?;
+        let cell = Cell {
+            context: scenario.context,
+            batch: scenario.batch,
+            kv: scenario.kv_cache,
+        };
+        Some(Case {
+            deployment: subject.deployment,
+            model,
+            machine,
+            cell,
+        })
+    }
+}
+
+/// One failing cell.
+struct Case<'a> {
+    deployment: &'a Deployment,
+    model: &'a Model,
+    machine: &'a Machine,
+    cell: Cell,
+}
+
+impl Case<'_> {
+    fn engine(&self) -> Engine {
+        self.deployment.engine_or_default()
+    }
+
+    fn bench<'b>(&'b self, deployment: &'b Deployment, machine: &'b Machine) -> Option<Bench<'b>> {
+        Bench::new(deployment, self.model, machine).ok()
+    }
+
+    /// The best smaller KV type with which a longer context fits.
+    fn other_kv_type(&self, now: u64) -> Option<(String, u64)> {
+        let bench = self.bench(self.deployment, self.machine)?;
+        let dtype = self.model.dtype.as_ref().map(|dtype| dtype.value);
+        let size = |kv: KvType| kv.resolve(dtype).row_bytes(256);
+        let smaller = |kv: &KvType| size(*kv) < size(self.cell.kv);
+        smaller_kv_types(self.engine())
+            .iter()
+            .filter(|kv| smaller(kv))
+            .find_map(|kv| {
+                // Settings that name the type as an engine's argument would go before the cell's.
+                let largest = bench.largest_context_of(Cell { kv: *kv, ..self.cell })?;
+                (largest > now).then(|| (kv.name().to_owned(), largest))
+            })
+    }
+
+    /// The best other weight format with which the cell fits, else the one with the longest context.
+    fn other_format(&self) -> Option<(String, u64, u64)> {
+        if self.deployment.weight_format() == WeightFormat::Auto {
+            return None;
+        }
+        self.bench(self.deployment, self.machine)?.other_format(self.cell)
+    }
+
+    /// The smallest machine of the catalog on which the cell fits as it is, with as many accelerators.
+    fn other_machine(&self) -> Option<(String, u64)> {
+        Catalog::builtin().larger(self.machine).find_map(|larger| {
+            let machine = Machine {
+                count: self.machine.count,
+                ..larger.clone()
+            };
+            let fits = self.bench(self.deployment, &machine)?.satisfies(self.cell);
+            fits.then(|| (machine.name(), machine.memory_bytes))
+        })
+    }
+
+    /// The next tensor-parallel size with which the cell fits, else the largest of one host.
+    fn other_tensor_parallel(&self) -> Option<(u64, u64)> {
+        let splits = matches!(
+            self.engine(),
+            Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm
+        );
+        if !splits {
+            return None;
+        }
+        let now = engine::accelerators_used(self.engine(), &self.deployment.settings, self.machine);
+        let mut best = None;
+        for size in TENSOR_PARALLEL_SIZES.into_iter().filter(|size| *size > now) {
+            let deployment = Deployment {
+                settings: split(&self.deployment.settings, size),
+                ..self.deployment.clone()
+            };
+            let machine = Machine {
+                count: size,
+                ..self.machine.clone()
+            };
+            let Some(bench) = self.bench(&deployment, &machine) else {
+                continue;
+            };
+            let Some(largest) = bench.largest_context_of(self.cell).filter(|largest| *largest > 0) else {
+                continue;
+            };
+            best = Some((size, largest));
+            if largest >= self.cell.context {
+                break;
+            }
+        }
+        best
+    }
+}
+
+/// The same settings with another tensor-parallel size.
+fn split(settings: &Settings, size: u64) -> Settings {
+    let mut settings = settings.clone();
+    settings.set("tensor_parallel", Fact::default(size.to_string(), "a proposal"));
+    settings
+}
+
+/// KV types below 16 bit that are worth proposing, best quality first.
+fn smaller_kv_types(engine: Engine) -> &'static [KvType] {
+    match engine {
+        Engine::Mlx => &[KvType::Int8],
+        Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm => &[KvType::Fp8],
+        Engine::LlamaCpp | Engine::Ollama => &[KvType::Q8_0, KvType::Q4_0],
+        Engine::Transformers => &[],
+    }
+}
