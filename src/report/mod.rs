@@ -3,6 +3,19 @@
 //! In: what a run found. Out: text. A renderer never decides anything: severities, suppression and the exit
 //! code are settled before.
 
+mod excerpt;
+mod github;
+mod group;
+mod human;
+pub mod inspect;
+mod json;
+mod markdown;
+mod place;
+mod sarif;
+mod short;
+pub mod table;
+pub mod units;
+
 use std::sync::Arc;
 
 use crate::finding::Finding;
@@ -78,6 +91,130 @@ pub struct Summary {
     pub infos: usize,
     /// Suppressed findings.
     pub suppressed: usize,
-    /// Wall time in milliseconds.
+    /// Wall time in milliseconds, whole seconds only: reports of one tree are the same bytes on every run.
     pub duration_ms: u64,
+}
+
+impl Report {
+    /// The findings that people see: those that nothing suppresses.
+    pub fn shown(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.suppressed.is_none())
+    }
+
+    /// The metadata of a rule; `None` for a rule that did not run.
+    pub fn rule(&self, id: &str) -> Option<&RuleSummary> {
+        self.rules.iter().find(|rule| rule.id == id)
+    }
+
+    /// The model of a scenario.
+    pub fn model_of(&self, scenario: &Scenario) -> Option<&Model> {
+        self.models.get(scenario.model?)
+    }
+
+    /// The machine of a scenario.
+    pub fn machine_of(&self, scenario: &Scenario) -> Option<&Machine> {
+        self.machines.get(scenario.machine?)
+    }
+
+    /// The deployment of a scenario.
+    pub fn deployment_of(&self, scenario: &Scenario) -> Option<&Deployment> {
+        self.deployments
+            .get(scenario.deployment)
+            .map(|deployed| &deployed.deployment)
+    }
+}
+
+impl RuleSummary {
+    /// The first source that can be opened in a browser and printed as it is.
+    pub fn url(&self) -> Option<String> {
+        self.references
+            .iter()
+            .find(|url| {
+                let web = url.starts_with("https://") || url.starts_with("http://");
+                web && url.bytes().all(|byte| byte.is_ascii_graphic())
+            })
+            .cloned()
+    }
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutputFormat {
+    /// Diagnostics with source, for a terminal.
+    Human,
+    /// One line a finding.
+    Short,
+    /// The JSON contract of `schemas/report.schema.json`.
+    Json,
+    /// SARIF 2.1.0.
+    Sarif,
+    /// Annotations of a GitHub workflow run.
+    Github,
+    /// A job summary.
+    Markdown,
+}
+
+impl OutputFormat {
+    /// Every format, in the order of the help text.
+    pub const ALL: [Self; 6] = [
+        Self::Human,
+        Self::Short,
+        Self::Json,
+        Self::Sarif,
+        Self::Github,
+        Self::Markdown,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Short => "short",
+            Self::Json => "json",
+            Self::Sarif => "sarif",
+            Self::Github => "github",
+            Self::Markdown => "markdown",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == text)
+    }
+}
+
+/// What a renderer may assume of the place its text goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RenderOptions {
+    /// ANSI colours.
+    pub color: bool,
+    /// Columns to wrap at.
+    pub width: usize,
+    /// Terminal hyperlinks (OSC 8).
+    pub links: bool,
+}
+
+impl Default for RenderOptions {
+    /// What suits a file or a pipe.
+    fn default() -> Self {
+        Self {
+            color: false,
+            width: 100,
+            links: false,
+        }
+    }
+}
+
+/// Writes a report in one format. The same report gives the same bytes.
+pub fn render(report: &Report, format: OutputFormat, options: &RenderOptions) -> String {
+    match format {
+        OutputFormat::Human => human::render(report, options),
+        OutputFormat::Short => short::render(report),
+        OutputFormat::Json => json::render(report),
+        OutputFormat::Sarif => sarif::render(report),
+        OutputFormat::Github => github::render(report),
+        OutputFormat::Markdown => markdown::render(report),
+    }
 }
