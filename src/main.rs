@@ -1,3 +1,7 @@
 //! The `oomlint` binary: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    oomlint::cli::main()
+}
