@@ -147,7 +147,7 @@ fn add_scenario(out: &mut String, report: &Report, scenario: &Scenario, width: u
     if let Some(context) = scenario.largest_context {
         let _ = writeln!(out, "  largest context that fits: {} tokens", count(context));
     }
-    for assumption in &scenario.assumptions {
+    for assumption in scenario.assumptions.iter() {
         let _ = writeln!(out, "  assumed: {}", one_line(assumption));
     }
 }

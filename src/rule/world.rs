@@ -105,7 +105,7 @@ impl World {
             largest_context: None,
             alternatives: Alternatives::default(),
             machine_name: Some(machine),
-            assumptions: Vec::new(),
+            assumptions: Vec::new().into(),
         };
         change(&mut scenario);
         self.scenarios.push(scenario);

@@ -1,5 +1,7 @@
 //! Multiplies out the dimensions of one deployment and judges every cell.
 
+use std::sync::Arc;
+
 use super::weights::{self, Format};
 use super::{Estimate, Recommended, Scenario, Verdict};
 use crate::engine::{self, Cell, Contradiction, Engine, KvType, Plan, Request, Version};
@@ -123,7 +125,7 @@ fn blank(subject: &Subject<'_>, position: usize, cell: Cell) -> Scenario {
         recommended: None,
         largest_context: None,
         alternatives: super::Alternatives::default(),
-        assumptions: Vec::new(),
+        assumptions: Arc::default(),
     }
 }
 
@@ -145,6 +147,8 @@ pub(super) struct Bench<'a> {
 struct Choice {
     format: Format,
     plan: Box<dyn Plan>,
+    /// What a scenario in this format assumes.
+    assumptions: Arc<[String]>,
 }
 
 impl<'a> Bench<'a> {
@@ -182,9 +186,15 @@ impl<'a> Bench<'a> {
                 weights_bytes: format.bytes,
             };
             let plan = engine::plan(engine, &request)?;
-            bench.options.push(Choice { format, plan });
+            let assumptions = Arc::default();
+            bench.options.push(Choice {
+                format,
+                plan,
+                assumptions,
+            });
         }
         bench.assume();
+        bench.share_assumptions();
         Ok(bench)
     }
 
@@ -253,6 +263,20 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// Gives each format the assumptions of all, and its own.
+    fn share_assumptions(&mut self) {
+        for choice in &mut self.options {
+            let mut all = self.assumptions.clone();
+            if !choice.format.exact {
+                all.push(format!(
+                    "{} weights estimated from the parameter count",
+                    choice.format.name
+                ));
+            }
+            choice.assumptions = all.into();
+        }
+    }
+
     fn neural_accelerator_assumed(&self) -> bool {
         self.machine.macos.is_none()
             && self.machine.apple_generation >= Some(HardwareCapabilities::CHIP_WITH_NEURAL_ACCELERATOR)
@@ -261,16 +285,10 @@ impl<'a> Bench<'a> {
     fn scenario(&self, subject: &Subject<'_>, position: usize, cell: Cell) -> Scenario {
         let mut scenario = blank(subject, position, cell);
         scenario.accelerators = self.accelerators;
-        scenario.assumptions.clone_from(&self.assumptions);
         let recommended = self.recommend(cell);
         if let Some(choice) = self.chosen(recommended.as_ref()) {
             scenario.quantization.clone_from(&choice.format.name);
-            if !choice.format.exact {
-                scenario.assumptions.push(format!(
-                    "{} weights estimated from the parameter count",
-                    choice.format.name
-                ));
-            }
+            scenario.assumptions = Arc::clone(&choice.assumptions);
             let estimate = self.estimate(choice, cell);
             scenario.largest_context = Some(self.largest_context(choice, cell));
             scenario.estimate = Some(estimate);

@@ -10,6 +10,8 @@ mod weights;
 pub use build::{Built, Subject, build};
 pub use solve::Solver;
 
+use std::sync::Arc;
+
 use crate::engine::{Band, KvType};
 
 /// Does it fit?
@@ -141,8 +143,8 @@ pub struct Scenario {
     pub alternatives: Alternatives,
     /// Which of the deployment's machine names it is, by position; `None` for a machine named elsewhere.
     pub machine_name: Option<usize>,
-    /// What had to be assumed.
-    pub assumptions: Vec<String>,
+    /// What had to be assumed; shared by the cells for which the same was.
+    pub assumptions: Arc<[String]>,
 }
 
 impl Scenario {

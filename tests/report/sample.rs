@@ -407,7 +407,7 @@ pub(crate) fn scenario(context: u64, kv_gib: u64, verdict: Verdict) -> Scenario 
             fits: true,
         }),
         largest_context: Some(41_216),
-        assumptions: Vec::new(),
+        assumptions: Vec::new().into(),
     }
 }
 
@@ -424,7 +424,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario(8192, 1, Verdict::Fits),
         Scenario {
             recommended: recommended("int4", false),
-            assumptions: vec!["macOS 26.2 or later".to_owned()],
+            assumptions: vec!["macOS 26.2 or later".to_owned()].into(),
             ..scenario(131_072, 16, Verdict::Exceeds)
         },
         Scenario {
