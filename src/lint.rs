@@ -158,7 +158,7 @@ fn finding_of_cells(subject: &Subject<'_>, rule: &Rule, cells: &[usize]) -> Opti
         .scenario
         .zip(subject.solver)
         .map(|(scenario, solver)| Scenario {
-            alternatives: solver.alternatives(scenario),
+            alternatives: Some(Box::new(solver.alternatives(scenario))),
             ..scenario.clone()
         });
     let view = View {

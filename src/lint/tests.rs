@@ -74,11 +74,11 @@ fn the_kv_cache_that_does_not_fit_is_told_with_its_sum_and_ways_out() {
         .cell(0, 8192, |_| {})
         .cell(0, 131_072, |cell| {
             cell.estimate = Some(estimate(16_060_522_496, 16 * GIB, 24 * GIB));
-            cell.alternatives = alternatives();
+            cell.alternatives = Some(Box::new(alternatives()));
         })
         .cell(1, 131_072, |cell| {
             cell.estimate = Some(estimate(16_060_522_496 / 2, 16 * GIB, 20 * GIB));
-            cell.alternatives.largest_context = Some(98_304);
+            cell.alternatives.get_or_insert_default().largest_context = Some(98_304);
         });
     named_format(&mut world);
     insta::assert_snapshot!(told(&world), @"
@@ -104,7 +104,7 @@ fn the_kv_cache_that_does_not_fit_is_told_with_its_sum_and_ways_out() {
 fn weights_that_do_not_fit_silence_the_kv_cache_and_the_overhead() {
     let mut world = World::new().cell(1, 131_072, |cell| {
         cell.estimate = Some(estimate(32 * GIB, 16 * GIB, 20 * GIB));
-        cell.alternatives = alternatives();
+        cell.alternatives = Some(Box::new(alternatives()));
     });
     named_format(&mut world);
     insta::assert_snapshot!(told(&world), @"
@@ -131,7 +131,7 @@ fn the_recommended_quantization_that_does_not_fit_is_the_one_finding_of_its_cell
                 needed_bytes: 31 * GIB,
                 available_bytes: 24 * GIB,
             });
-            cell.alternatives = alternatives();
+            cell.alternatives = Some(Box::new(alternatives()));
         })
         .cell(1, 131_072, |cell| {
             cell.estimate = Some(estimate(15 * GIB, 16 * GIB, 20 * GIB));
@@ -163,7 +163,7 @@ fn the_recommended_quantization_that_does_not_fit_is_the_one_finding_of_its_cell
 fn the_overhead_that_decides_is_a_warning() {
     let world = World::new().cell(1, 8192, |cell| {
         cell.estimate = Some(estimate(15 * GIB, 4 * GIB + GIB / 2, 20 * GIB));
-        cell.alternatives.largest_context = Some(7680);
+        cell.alternatives.get_or_insert_default().largest_context = Some(7680);
     });
     insta::assert_snapshot!(told(&world), @"
     warning overhead-decides-fit: weights and KV cache leave 512 MiB on each accelerator of 2x l4, and the overhead is estimated at 1.0 GiB

@@ -9,7 +9,7 @@ use crate::memory::GIB;
 use crate::memory::layout::Layout;
 use crate::model::{Dims, Dtype, Model, ModelSource, Parameters, Weights};
 use crate::report::Deployed;
-use crate::scenario::{Alternatives, Estimate, Recommended, Scenario, Verdict};
+use crate::scenario::{Estimate, Recommended, Scenario, Verdict};
 use crate::source::{SourceFile, Sources, Span};
 
 use super::facts::View;
@@ -103,7 +103,7 @@ impl World {
                 available_bytes: memory,
             }),
             largest_context: None,
-            alternatives: Alternatives::default(),
+            alternatives: None,
             machine_name: Some(machine),
             assumptions: Vec::new().into(),
         };

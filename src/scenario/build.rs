@@ -124,7 +124,7 @@ fn blank(subject: &Subject<'_>, position: usize, cell: Cell) -> Scenario {
         estimate: None,
         recommended: None,
         largest_context: None,
-        alternatives: super::Alternatives::default(),
+        alternatives: None,
         assumptions: Arc::default(),
     }
 }

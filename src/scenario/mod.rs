@@ -139,8 +139,8 @@ pub struct Scenario {
     pub recommended: Option<Recommended>,
     /// Largest context in tokens that fits with the same batch, KV type and weights; 0 when none does.
     pub largest_context: Option<u64>,
-    /// What would fit instead; filled for the cell that a finding speaks of.
-    pub alternatives: Alternatives,
+    /// What would fit instead; for the cell that a finding speaks of.
+    pub alternatives: Option<Box<Alternatives>>,
     /// Which of the deployment's machine names it is, by position; `None` for a machine named elsewhere.
     pub machine_name: Option<usize>,
     /// What had to be assumed; shared by the cells for which the same was.

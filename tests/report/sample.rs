@@ -377,7 +377,7 @@ pub(crate) fn scenario(context: u64, kv_gib: u64, verdict: Verdict) -> Scenario 
     let kv = kv_gib * GIB;
     Scenario {
         accelerators: 1,
-        alternatives: oomlint::scenario::Alternatives::default(),
+        alternatives: None,
         machine_name: None,
         deployment: 0,
         model: Some(0),
