@@ -76,7 +76,7 @@ pub fn run(request: &Run<'_>) -> Outcome {
     let start = Instant::now();
     let (settings, sources) = (&request.settings, &request.sources);
     let found = walk::walk(&request.paths, settings);
-    let manifests = read::manifests(&found.manifests, request.stdin.as_deref(), sources);
+    let manifests = read::manifests(&found, request.stdin.as_deref(), sources);
     let declared = deploy::collect(&manifests, settings, sources);
     let models = models::load(&found, &declared.items, settings, sources);
     let machines = deploy::machines(&declared, settings);

@@ -591,7 +591,8 @@ fn is_flag(word: &str) -> bool {
 }
 
 /// A value that a shell, a chart or a person fills in later.
-fn is_placeholder(value: &str) -> bool {
+/// True for a value that is known only later: a variable, a template, words to be replaced.
+pub fn is_placeholder(value: &str) -> bool {
     value.contains('$') && !value.trim_start().starts_with('{')
         || value.contains("{{")
         || (value.starts_with('<') && value.ends_with('>'))

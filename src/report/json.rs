@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::group::Group;
 use super::place::{Place, path_of};
 use super::{Deployed, Report};
+use crate::fact::Fact;
 use crate::finding::{Edit, Finding, Fix, Label, Severity};
-use crate::manifest::{Deployment, Format, WeightFormat};
+use crate::manifest::{Count, Deployment, Format};
 use crate::model::{Dtype, Model, ModelSource, Quantization};
 use crate::scenario::{Scenario, Verdict};
 use crate::source::{Position, Sources, is_unsafe};
@@ -166,7 +167,7 @@ struct DeploymentView<'a> {
     file: String,
     line: usize,
     format: &'static str,
-    engine: Option<&'static str>,
+    engine: Option<&'a str>,
     engine_version: Option<&'a str>,
     model: Option<&'a str>,
     model_revision: Option<&'a str>,
@@ -175,9 +176,9 @@ struct DeploymentView<'a> {
     kv_cache: Value,
     quantization: Option<&'a str>,
     dtype: Option<&'a str>,
-    tensor_parallel: Option<u64>,
-    pipeline_parallel: Option<u64>,
-    data_parallel: Option<u64>,
+    tensor_parallel: Value,
+    pipeline_parallel: Value,
+    data_parallel: Value,
     memory_fraction: Option<f64>,
     accelerators: Value,
     accelerator_type: Value,
@@ -202,41 +203,37 @@ impl<'a> DeploymentView<'a> {
                 .map_or_else(String::new, |place| place.path().to_owned()),
             line: place.as_ref().map_or(1, |place| place.start.line),
             format: deployment.format.name(),
-            engine: deployment.engine.as_ref().map(|fact| fact.value.name()),
+            engine: deployment.engine_name(),
             engine_version: deployment.engine_version.as_ref().map(|fact| fact.value.as_str()),
             model,
             model_revision: settings.text("revision").or(revision),
             context: dimension(
                 deployment,
                 deployment.context.iter().map(|fact| fact.value.into()),
-                "context",
+                &["context", "ctx_size", "num_ctx"],
             ),
             max_sequences: dimension(
                 deployment,
                 deployment.batch.iter().map(|fact| fact.value.into()),
-                "max_sequences",
+                &["max_sequences"],
             ),
             kv_cache: dimension(
                 deployment,
                 deployment.kv_cache.iter().map(|fact| fact.value.name().into()),
-                "kv_cache",
+                &["kv_cache", "cache_type_k", "kv_cache_type"],
             ),
-            quantization: deployment
-                .quantization
-                .as_ref()
-                .map(|fact| WeightFormat::name(&fact.value))
-                .or_else(|| settings.text("quantization")),
+            quantization: match deployment.format {
+                Format::Own => deployment.quantization.as_ref().map(|fact| fact.value.name()),
+                _ => None,
+            }
+            .or_else(|| settings.text("quantization")),
             dtype: settings.text("dtype"),
-            tensor_parallel: settings.count("tensor_parallel"),
-            pipeline_parallel: settings.count("pipeline_parallel"),
-            data_parallel: settings.count("data_parallel"),
+            tensor_parallel: setting(deployment, "tensor_parallel"),
+            pipeline_parallel: setting(deployment, "pipeline_parallel"),
+            data_parallel: setting(deployment, "data_parallel"),
             memory_fraction: settings.number("memory_fraction"),
-            accelerators: setting(deployment, "accelerators"),
-            accelerator_type: dimension(
-                deployment,
-                deployment.machines.iter().map(|fact| fact.value.as_str().into()),
-                "accelerator_type",
-            ),
+            accelerators: accelerators(deployment),
+            accelerator_type: accelerator_type(deployment),
             nodes: settings.count("nodes"),
             replicas: settings.count("replicas"),
             draft_model: settings.text("draft_model"),
@@ -260,20 +257,52 @@ fn split_revision(deployment: &Deployment) -> (Option<&str>, Option<&str>) {
     }
 }
 
-/// Values of a dimension: the list for oomlint's own format, whose every list is a dimension, and the one
-/// value for the others. Where the manifest has no key for it, an engine's argument may have set it.
-fn dimension(deployment: &Deployment, declared: impl Iterator<Item = Value>, id: &str) -> Value {
-    let mut values: Vec<Value> = declared.collect();
-    if values.is_empty() {
-        match setting(deployment, id) {
-            Value::Null => return Value::Null,
-            value => values.push(value),
-        }
+/// Values of a dimension: the list for oomlint's own format, whose every list is a dimension, and the value as
+/// written for the others. In our own format an engine's argument may have set it instead of a key.
+fn dimension(deployment: &Deployment, declared: impl Iterator<Item = Value>, ids: &[&str]) -> Value {
+    let mut written = ids
+        .iter()
+        .map(|id| setting(deployment, id))
+        .filter(|value| !value.is_null());
+    if deployment.format != Format::Own {
+        let mut declared = declared;
+        return written.next().or_else(|| declared.next()).unwrap_or_default();
     }
+    let values: Vec<Value> = declared.collect();
+    if !values.is_empty() {
+        return Value::Array(values);
+    }
+    written
+        .next()
+        .map_or(Value::Null, |value| Value::Array(vec![value]))
+}
+
+fn accelerators(deployment: &Deployment) -> Value {
+    match deployment.accelerators.count.as_ref().map(|count| count.value) {
+        Some(Count::All) => "all".into(),
+        Some(Count::Number(number)) => number.into(),
+        None => setting(deployment, "accelerators"),
+    }
+}
+
+/// The kinds as written: the machines in our own format, else one name, or several that are alternatives.
+fn accelerator_type(deployment: &Deployment) -> Value {
+    let names = |facts: &mut dyn Iterator<Item = &Fact<String>>| -> Vec<Value> {
+        facts.map(|name| name.value.as_str().into()).collect()
+    };
     if deployment.format == Format::Own {
-        Value::Array(values)
-    } else {
-        values.swap_remove(0)
+        let machines = names(&mut deployment.machines.iter());
+        return if machines.is_empty() {
+            Value::Null
+        } else {
+            Value::Array(machines)
+        };
+    }
+    let mut kinds = names(&mut deployment.accelerators.kinds.iter().map(|kind| &kind.name));
+    match kinds.len() {
+        0 => Value::Null,
+        1 => kinds.swap_remove(0),
+        _ => Value::Array(kinds),
     }
 }
 

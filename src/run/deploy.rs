@@ -8,8 +8,8 @@ use crate::engine::{self, Engine, KvType, Version, args};
 use crate::fact::{Fact, Origin};
 use crate::finding::{Finding, Label, Severity};
 use crate::machine::Machine;
-use crate::machine::catalog::Catalog;
-use crate::manifest::{Deployment, WeightFormat};
+use crate::machine::catalog::{Catalog, Unknown};
+use crate::manifest::{Deployment, Format, WeightFormat};
 use crate::model::quantization;
 use crate::source::{Sources, Span};
 
@@ -92,6 +92,10 @@ pub(super) fn collect(manifests: &Manifests, settings: &Settings, sources: &Sour
 fn fill(deployment: &mut Deployment, settings: &Settings) {
     let why = "the default of the settings";
     if deployment.machines.is_empty() {
+        let kinds = &deployment.accelerators.kinds;
+        deployment.machines = kinds.iter().map(|kind| kind.name.clone()).collect();
+    }
+    if deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
         deployment.machines = settings
             .default_machines
             .iter()
@@ -109,7 +113,9 @@ fn fill(deployment: &mut Deployment, settings: &Settings) {
 
 /// Reads the arguments and takes what they set; a setting that is also given by a key must agree with it.
 fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
-    let engine = deployment.engine_or_default();
+    let Some(engine) = deployment.sized_as() else {
+        return Vec::new();
+    };
     let version = deployment
         .engine_version
         .as_ref()
@@ -118,6 +124,7 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     let mut settled = Settled {
         findings: Vec::new(),
         engine,
+        foreign: deployment.format != Format::Own,
     };
     for unknown in &parsed.unknown {
         settled.unknown(unknown);
@@ -128,11 +135,26 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for (first, last) in &parsed.repeated {
         settled.conflict("an argument", first, last, "the last one counts");
     }
-    deployment.settings = parsed.settings;
+    for (id, value) in parsed.settings.iter() {
+        deployment.settings.set(id, value.clone());
+    }
+    for id in &parsed.unresolved {
+        deployment.mark_unresolved(field_of(id));
+    }
+    settled.model(deployment);
     settled.context(deployment);
     settled.kv_cache(deployment);
     settled.quantization(deployment);
     settled.findings
+}
+
+/// The field of a report that a setting stands in.
+fn field_of(id: &str) -> &str {
+    match id {
+        "ctx_size" | "num_ctx" => "context",
+        "cache_type_k" | "cache_type_v" | "kv_cache_type" => "kv_cache",
+        other => other,
+    }
 }
 
 /// Setting ids by which engines' arguments give the context.
@@ -143,6 +165,8 @@ const KV_SETTINGS: [&str; 3] = ["kv_cache", "cache_type_k", "kv_cache_type"];
 struct Settled {
     findings: Vec<Finding>,
     engine: Engine,
+    /// True for files that other tools read too: a flag that we do not know may be one of a fork.
+    foreign: bool,
 }
 
 impl Settled {
@@ -162,12 +186,12 @@ impl Settled {
             Some(near) => format!("did you mean {near}?"),
             None => "unknown argument".to_owned(),
         };
-        let finding = Finding::at(
-            "unknown-argument",
-            Severity::Warning,
-            message,
-            Label { span, text },
-        );
+        let severity = if self.foreign && unknown.suggestion.is_none() {
+            Severity::Info
+        } else {
+            Severity::Warning
+        };
+        let finding = Finding::at("unknown-argument", severity, message, Label { span, text });
         self.findings
             .push(finding.with_help("it was left out of the estimate"));
     }
@@ -191,6 +215,21 @@ impl Settled {
         self.findings.push(finding);
     }
 
+    /// Takes the model from the arguments where no key names it. A variable names none.
+    fn model(&mut self, deployment: &mut Deployment) {
+        if deployment.model.is_none() {
+            deployment.model = deployment.settings.get("model").cloned();
+        }
+        if self.foreign
+            && deployment
+                .model
+                .as_ref()
+                .is_some_and(|model| args::is_placeholder(&model.value))
+        {
+            deployment.mark_unresolved("model");
+        }
+    }
+
     fn context(&mut self, deployment: &mut Deployment) {
         let Some(given) = CONTEXT_SETTINGS
             .iter()
@@ -202,6 +241,7 @@ impl Settled {
         match engine::settings::parse_count(&given.value) {
             // 0 and `auto` ask the engine for the model's maximum.
             Some(0) => {}
+            _ if args::is_placeholder(&given.value) => {}
             Some(context) => {
                 let given = given.clone().map(|_| context);
                 self.take("the context", &mut deployment.context, given, u64::to_string);
@@ -235,6 +275,7 @@ impl Settled {
                     kv.name().to_owned()
                 });
             }
+            None if args::is_placeholder(&given.value) => {}
             None => {
                 if let Some(span) = given.span() {
                     self.invalid(
@@ -351,9 +392,10 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
             .chain(&settings.machines)
             .cloned()
             .collect();
+        let deployment = &declaration.deployment;
         let mut found = Vec::new();
-        for name in &declaration.deployment.machines {
-            match catalog.resolve_with(&extra, &name.value) {
+        for (at, name) in deployment.machines.iter().enumerate() {
+            match place(deployment, at, name, &extra, catalog) {
                 Ok(machine) => found.push(Some(machine)),
                 Err(unknown) => {
                     all.findings
@@ -362,12 +404,11 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
                 }
             }
         }
+        let left_open = deployment.unresolved.iter().any(|key| key == "machines");
         if found.is_empty()
-            && !declaration
-                .deployment
-                .unresolved
-                .iter()
-                .any(|key| key == "machines")
+            && !left_open
+            && deployment.sized_as().is_some()
+            && !deployment.accelerators.is_cpu()
         {
             all.findings.push(no_machine(declaration));
         }
@@ -394,6 +435,47 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
     all
 }
 
+/// The machine that a deployment runs on by its name at a position: the kind of accelerator, as many of them as one
+/// copy of the model gets over all its nodes.
+fn place(
+    deployment: &Deployment,
+    at: usize,
+    name: &Fact<String>,
+    extra: &[Machine],
+    catalog: &Catalog,
+) -> Result<Machine, Unknown> {
+    let kind = deployment
+        .accelerators
+        .kinds
+        .get(at)
+        .filter(|kind| kind.name == *name);
+    let label = kind.and_then(|kind| kind.label.as_deref());
+    let own = extra.iter().any(|machine| machine.id == name.value);
+    let mut machine = match label {
+        Some(label) if !own => catalog.resolve_label(label, &name.value)?,
+        _ => catalog.resolve_with(extra, &name.value)?,
+    };
+    if deployment.format == Format::Own {
+        return Ok(machine);
+    }
+    let nodes = deployment.settings.count("nodes").unwrap_or(1).max(1);
+    let declared = kind
+        .and_then(|kind| kind.count)
+        .or_else(|| deployment.accelerators.number())
+        .filter(|count| *count > 0);
+    machine.count = match (declared, machine.count) {
+        // A machine given from outside with a count of its own is what it says.
+        (Some(_), count) if kind.is_none() && count > 1 => count,
+        (Some(count), _) => count.saturating_mul(nodes),
+        // An instance type tells how many it has; where nothing tells, there are as many as the engine asks for.
+        (None, count) => {
+            let asked = engine::world_size(&deployment.settings);
+            count.saturating_mul(nodes).max(if count > 1 { 1 } else { asked })
+        }
+    };
+    Ok(machine)
+}
+
 fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: &[String]) -> Finding {
     let message = format!("unknown machine: {}", name.value);
     let text = match suggestions {
@@ -403,13 +485,13 @@ fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: 
     };
     let help = "`oomlint machines` lists the catalog; add your own under `machines:` in this file or in \
                 .oomlint.yaml";
+    // Files of other tools name machines by labels of a cluster's own, which mean nothing to anybody else.
+    let severity = match declaration.deployment.format {
+        Format::Own => Severity::Error,
+        _ => Severity::Info,
+    };
     let mut finding = match &name.origin {
-        Origin::At(span) => Finding::at(
-            "machine-unknown",
-            Severity::Error,
-            message,
-            Label { span: *span, text },
-        ),
+        Origin::At(span) => Finding::at("machine-unknown", severity, message, Label { span: *span, text }),
         _ => Finding::at(
             "machine-unknown",
             Severity::Error,
@@ -437,5 +519,9 @@ fn no_machine(declaration: &Declaration) -> Finding {
     };
     let mut finding = Finding::at("machine-not-declared", Severity::Info, message, label);
     finding.deployment = Some(declaration.index);
-    finding.with_help("add `machines: [...]`, or run with --machine")
+    let help = match deployment.format {
+        Format::Own => "add `machines: [...]`, or run with --machine",
+        _ => "run with --machine NAME, or give `machine:` in .oomlint.yaml",
+    };
+    finding.with_help(help)
 }

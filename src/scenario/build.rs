@@ -37,6 +37,9 @@ pub struct Built {
 /// Builds every scenario of a deployment.
 pub fn build(subject: &Subject<'_>) -> Built {
     let mut built = Built::default();
+    if subject.deployment.sized_as().is_none() {
+        return built;
+    }
     for (position, machine) in subject.machines.iter().enumerate() {
         let scenarios = match (subject.model, machine) {
             (Some((_, model)), Some((_, machine))) => match Bench::new(subject.deployment, model, machine) {

@@ -161,23 +161,8 @@ fn findings(manifest: &SourceFile, config: &SourceFile) -> Vec<Finding> {
 }
 
 pub(crate) fn deployment(file: &SourceFile, name: &str, whole: &str) -> Deployment {
-    Deployment {
-        name: Fact::at(name.to_owned(), span(file, name)),
-        file: file.id(),
-        span: span(file, whole),
-        format: Format::Own,
-        engine: None,
-        engine_version: None,
-        model: None,
-        machines: Vec::new(),
-        context: Vec::new(),
-        batch: Vec::new(),
-        kv_cache: Vec::new(),
-        quantization: None,
-        args: Vec::new(),
-        settings: Settings::default(),
-        unresolved: Vec::new(),
-    }
+    let name = Fact::at(name.to_owned(), span(file, name));
+    Deployment::new(name, file.id(), span(file, whole), Format::Own)
 }
 
 fn chat(file: &SourceFile) -> Deployed {
