@@ -4,6 +4,7 @@
 //! could not be understood. Nothing is resolved here: model names, machine names and engine defaults are the
 //! business of the stages after.
 
+pub mod command;
 pub mod own;
 pub mod read;
 
