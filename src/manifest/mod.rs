@@ -5,6 +5,7 @@
 //! machine names and engine defaults are the business of the stages after.
 
 mod accelerators;
+pub mod command;
 pub mod own;
 pub mod read;
 mod world;
