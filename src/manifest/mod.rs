@@ -6,6 +6,8 @@
 
 mod accelerators;
 pub mod command;
+pub mod container;
+pub mod kubernetes;
 pub mod own;
 pub mod read;
 mod world;
@@ -214,6 +216,9 @@ pub struct Deployment {
     pub engine_version: Option<Fact<String>>,
     /// Directory, GGUF file or hub name, as written.
     pub model: Option<Fact<String>>,
+    /// Other names of the model that the file holds (a download beside the server, the served name, the host side of
+    /// a mount): where [`Self::model`] is a path that is not in the tree, the first that is known tells what it is.
+    pub model_hints: Vec<Fact<String>>,
     /// Machines to check on, as written. Left empty by formats that declare [`Accelerators`]; the run fills it.
     pub machines: Vec<Fact<String>>,
     /// What accelerators one pod, container or node asks for.
@@ -247,6 +252,7 @@ impl Deployment {
             server: None,
             engine_version: None,
             model: None,
+            model_hints: Vec::new(),
             machines: Vec::new(),
             accelerators: Accelerators::default(),
             context: Vec::new(),
