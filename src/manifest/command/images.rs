@@ -26,6 +26,8 @@ pub struct ImageEngine {
     pub entrypoint: Vec<String>,
     /// What runs where no arguments are given.
     pub command: Vec<String>,
+    /// True for an image that serves nothing until a command says what.
+    pub idle: bool,
     /// Variables that the image's start script reads, by the setting they set.
     pub environment: &'static BTreeMap<String, Option<String>>,
     /// True where the image is the model.
@@ -44,6 +46,7 @@ pub fn image_engine(image: &Fact<String>) -> Option<ImageEngine> {
             version: row.release(&name).map(|version| image.clone().map(|_| version)),
             entrypoint: row.entrypoint.clone(),
             command: row.command.clone(),
+            idle: row.idle,
             environment: &row.env,
             is_model: row.model.as_deref() == Some("image"),
         });
@@ -56,6 +59,7 @@ pub fn image_engine(image: &Fact<String>) -> Option<ImageEngine> {
         version: release_of(engine, &name).map(|version| image.clone().map(|_| version)),
         entrypoint: Vec::new(),
         command: Vec::new(),
+        idle: false,
         environment: no_variables(),
         is_model: false,
     })
@@ -110,6 +114,8 @@ struct Row {
     #[serde(default = "yes")]
     serves: bool,
     version: Option<String>,
+    #[serde(default)]
+    idle: bool,
     #[serde(default)]
     entrypoint: Vec<String>,
     #[serde(default)]

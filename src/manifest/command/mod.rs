@@ -19,6 +19,8 @@ mod text;
 mod variables;
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod tests;
 
 pub use environment::{Environment, Variable};

@@ -137,6 +137,7 @@ impl Start<'_> {
     /// The image's own server with these arguments, or the engine that flags and variables speak of.
     fn image_runs(&mut self, words: &[Word], shell: &Shell) {
         match self.holds.clone() {
+            Some(holds) if holds.idle && words.is_empty() => {}
             Some(holds) if holds.serves && (holds.engine.is_some() || holds.server.is_some()) => {
                 self.of_image(&holds, words, shell);
             }
