@@ -146,7 +146,9 @@ fn served_name(invocation: &Invocation) -> Option<Fact<String>> {
     let mut words = invocation.args.iter();
     while let Some(word) = words.next() {
         match word.value.split_once('=') {
-            Some((flag, name)) if FLAGS.contains(&flag) => return Some(word.clone().map(|_| name.to_owned())),
+            Some((flag, name)) if FLAGS.contains(&flag) => {
+                return Some(word.clone().map(|_| name.to_owned()));
+            }
             None if FLAGS.contains(&word.value.as_str()) => return words.next().cloned(),
             _ => {}
         }

@@ -178,10 +178,21 @@ pub struct Reader {
 }
 
 /// Every YAML format, the most particular first.
-pub const READERS: &[Reader] = &[Reader {
-    recognizes: |input| own::recognizes(input.root),
-    read: |input| own::read(input.source().id(), input.root),
-}];
+pub const READERS: &[Reader] = &[
+    Reader {
+        recognizes: |input| own::recognizes(input.root),
+        read: |input| own::read(input.source().id(), input.root),
+    },
+    Reader {
+        recognizes: kubernetes::recognizes_list,
+        read: kubernetes::read_list,
+    },
+    // Last, for it takes every object that keeps pods.
+    Reader {
+        recognizes: kubernetes::recognizes,
+        read: kubernetes::read,
+    },
+];
 
 /// Reads a file that is no YAML.
 pub type TextReader = fn(&Parsed, &World) -> Declared;

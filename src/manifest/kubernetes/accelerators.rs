@@ -52,7 +52,9 @@ pub fn of_resources(resources: Node<'_>) -> Accelerators {
     let mut found = Accelerators::default();
     for kind in ["limits", "requests"] {
         for (key, value) in resources.get(kind).map(Node::entries).unwrap_or_default() {
-            let Some(name) = key.text().map(str::trim) else { continue };
+            let Some(name) = key.text().map(str::trim) else {
+                continue;
+            };
             if !counts_accelerators(name) {
                 continue;
             }
@@ -152,7 +154,9 @@ pub fn expressions(terms: Option<Node<'_>>) -> Vec<AcceleratorKind> {
             })
         };
         let chosen = of(is_accelerator_label).or_else(|| of(|label| INSTANCE_LABELS.contains(&label)));
-        let Some((label, expression)) = chosen else { continue };
+        let Some((label, expression)) = chosen else {
+            continue;
+        };
         for value in expression.get("values").into_iter().flat_map(Node::items) {
             found.extend(kind(label, value));
         }
@@ -169,9 +173,15 @@ fn is_accelerator_label(label: &str) -> bool {
         "cloud.google.com/gke-tpu-topology",
         "karpenter.k8s.aws/instance-gpu-memory",
     ];
-    let other = ["cloud.google.com/compute-class", "kubernetes.azure.com/accelerator"];
+    let other = [
+        "cloud.google.com/compute-class",
+        "kubernetes.azure.com/accelerator",
+    ];
     !NUMBERS.contains(&label)
         && !other.contains(&label)
         && !INSTANCE_LABELS.contains(&label)
-        && Catalog::builtin().label_keys().iter().any(|known| known.key == label)
+        && Catalog::builtin()
+            .label_keys()
+            .iter()
+            .any(|known| known.key == label)
 }

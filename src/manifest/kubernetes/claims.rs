@@ -32,14 +32,22 @@ pub(super) fn read(spec: Node<'_>, node: Node<'_>, input: &Input<'_>, container:
 
 /// The requests of the claim that a pod names.
 fn requests<'t>(spec: Node<'t>, name: &str, input: &Input<'t>) -> Option<Vec<Node<'t>>> {
-    let claims: Vec<Node<'t>> = spec.get("resourceClaims").into_iter().flat_map(Node::items).collect();
+    let claims: Vec<Node<'t>> = spec
+        .get("resourceClaims")
+        .into_iter()
+        .flat_map(Node::items)
+        .collect();
     let claim = claims
         .into_iter()
         .find(|claim| claim.get("name").and_then(Node::text) == Some(name))?;
     // Up to v1alpha2 the two names stood under `source`.
     let named = |key: &str| claim.get(key).or_else(|| claim.at(&["source", key]));
     let (kind, path, node): (&str, &[&str], Node<'t>) = match named("resourceClaimTemplateName") {
-        Some(node) => ("ResourceClaimTemplate", &["spec", "spec", "devices", "requests"], node),
+        Some(node) => (
+            "ResourceClaimTemplate",
+            &["spec", "spec", "devices", "requests"],
+            node,
+        ),
         None => (
             "ResourceClaim",
             &["spec", "devices", "requests"],
@@ -60,11 +68,17 @@ fn take(requests: &[Node<'_>], wanted: Option<&str>, container: &mut Container) 
         // From v1beta2 on a request stands under `exactly`; of `firstAvailable` the first is the one hoped for.
         let first = request.get("firstAvailable").and_then(|list| list.items().next());
         let request = request.get("exactly").or(first).unwrap_or(*request);
-        let Some(class) = request.get("deviceClassName").filter(|class| is_accelerator(*class)) else {
+        let Some(class) = request
+            .get("deviceClassName")
+            .filter(|class| is_accelerator(*class))
+        else {
             continue;
         };
         let held = container.accelerators.number().unwrap_or(0);
-        let count = match (request.get("allocationMode").and_then(Node::text), request.get("count")) {
+        let count = match (
+            request.get("allocationMode").and_then(Node::text),
+            request.get("count"),
+        ) {
             (Some("All"), _) => Some(Fact::at(Count::All, class.mention())),
             (_, None) => Some(Fact::at(Count::Number(held.saturating_add(1)), class.mention())),
             (_, Some(count)) => count

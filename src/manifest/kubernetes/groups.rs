@@ -89,7 +89,8 @@ impl<'t> Role<'t> {
         let patch = reference
             .and_then(|reference| reference.get("patch"))
             .or_else(|| role.get("templatePatch"));
-        let laid = |base: Option<Node<'_>>, patch: Option<Node<'_>>| Some(merged(base?, patch?, Lists::ByKey));
+        let laid =
+            |base: Option<Node<'_>>, patch: Option<Node<'_>>| Some(merged(base?, patch?, Lists::ByKey));
         let own = laid(shared, patch);
         let base = own.as_ref().map(Document::root).or(shared);
         let of_group = |new: &str, old: &str| {

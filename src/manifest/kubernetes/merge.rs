@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn containers_and_variables_merge_by_name() {
-        let base = "containers: [{name: a, image: i, env: [{name: X, value: 1}, {name: Y, value: 2}]}, {name: b}]";
+        let base =
+            "containers: [{name: a, image: i, env: [{name: X, value: 1}, {name: Y, value: 2}]}, {name: b}]";
         let patch = "containers: [{name: a, env: [{name: Y, value: 3}]}, {name: c}]";
         assert_eq!(
             merge(base, patch, Lists::ByKey),
@@ -318,8 +319,14 @@ mod tests {
 
     #[test]
     fn arguments_are_replaced_and_appended_only_for_runtimes() {
-        let (base, patch) = ("containers: [{name: a, args: [x]}]", "containers: [{name: a, args: [y]}]");
-        assert_eq!(merge(base, patch, Lists::ByKey), "{containers: [{name: a, args: [y]}]}");
+        let (base, patch) = (
+            "containers: [{name: a, args: [x]}]",
+            "containers: [{name: a, args: [y]}]",
+        );
+        assert_eq!(
+            merge(base, patch, Lists::ByKey),
+            "{containers: [{name: a, args: [y]}]}"
+        );
         assert_eq!(
             merge(base, patch, Lists::ArgsAppended),
             "{containers: [{name: a, args: [x, y]}]}"
@@ -362,14 +369,24 @@ mod tests {
     fn what_is_missing_on_the_way_is_made() {
         let patch = "- {op: add, path: /spec/containers/1/args/-, value: x}\n\
                      - {op: add, path: /spec/containers/1/args/-, value: y}\n";
-        assert_eq!(operate("{}", patch), "{spec: {containers: [null, {args: [x, y]}]}}");
+        assert_eq!(
+            operate("{}", patch),
+            "{spec: {containers: [null, {args: [x, y]}]}}"
+        );
         let far = "- {op: add, path: /a/99999999999, value: x}";
         assert!(operate("{}", far).len() < 200);
     }
 
     #[test]
     fn lists_that_are_no_patches_are_told_apart() {
-        for text in ["[]", "- {op: add}", "- {path: /a}", "- {op: fly, path: /a}", "a: 1", "- 1"] {
+        for text in [
+            "[]",
+            "- {op: add}",
+            "- {path: /a}",
+            "- {op: fly, path: /a}",
+            "a: 1",
+            "- 1",
+        ] {
             assert!(operations(tree(text).documents[0].root()).is_none(), "{text}");
         }
     }

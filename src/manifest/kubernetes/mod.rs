@@ -61,9 +61,17 @@ fn start_of(node: Node<'_>) -> Span {
 }
 
 const KINDS: &[Kind] = &[
-    row("leaderworkerset.x-k8s.io", "LeaderWorkerSet", groups::leader_worker_set),
+    row(
+        "leaderworkerset.x-k8s.io",
+        "LeaderWorkerSet",
+        groups::leader_worker_set,
+    ),
     row("workloads.x-k8s.io", "RoleBasedGroup", groups::role_based_group),
-    row("workloads.x-k8s.io", "RoleBasedGroupSet", groups::role_based_group_set),
+    row(
+        "workloads.x-k8s.io",
+        "RoleBasedGroupSet",
+        groups::role_based_group_set,
+    ),
     row("aibrix.ai", "StormService", aibrix::storm_service),
     row("aibrix.ai", "RoleSet", aibrix::role_set),
     row("aibrix.ai", "PodSet", aibrix::pod_set),
@@ -71,21 +79,29 @@ const KINDS: &[Kind] = &[
     row("aibrix.ai", "RayClusterReplicaSet", aibrix::ray_cluster_fleet),
     row("ray.io", "RayCluster", aibrix::ray_cluster),
     row("serving.kserve.io", "InferenceService", kserve::inference_service),
-    row("serving.kubeflow.org", "InferenceService", kserve::inference_service),
+    row(
+        "serving.kubeflow.org",
+        "InferenceService",
+        kserve::inference_service,
+    ),
     row("serving.kserve.io", "ServingRuntime", kserve::serving_runtime),
-    row("serving.kserve.io", "ClusterServingRuntime", kserve::serving_runtime),
+    row(
+        "serving.kserve.io",
+        "ClusterServingRuntime",
+        kserve::serving_runtime,
+    ),
     row("serving.kserve.io", "LLMInferenceService", llm_service::service),
-    row("serving.kserve.io", "LLMInferenceServiceConfig", llm_service::config),
+    row(
+        "serving.kserve.io",
+        "LLMInferenceServiceConfig",
+        llm_service::config,
+    ),
     row("ome.io", "ServingRuntime", ome::serving_runtime),
     row("ome.io", "ClusterServingRuntime", ome::serving_runtime),
     row("ome.io", "InferenceService", ome::inference_service),
 ];
 
-const fn row(
-    group: &'static str,
-    kind: &'static str,
-    read: fn(&Object<'_>, &Input<'_>) -> Started,
-) -> Kind {
+const fn row(group: &'static str, kind: &'static str, read: fn(&Object<'_>, &Input<'_>) -> Started) -> Kind {
     Kind { group, kind, read }
 }
 

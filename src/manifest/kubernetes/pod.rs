@@ -44,9 +44,7 @@ pub fn deployments_with(
         if several && !container.value.is_empty() {
             deployment.name = container;
         }
-        deployment
-            .model_hints
-            .splice(0..0, all.downloads.iter().cloned());
+        deployment.model_hints.splice(0..0, all.downloads.iter().cloned());
     }
     all
 }
@@ -61,9 +59,16 @@ pub fn containers(spec: Node<'_>, input: &Input<'_>) -> Vec<Container> {
 /// The containers of a pod spec, and whether each stays: init containers end before the others start, but for those
 /// with `restartPolicy: Always`.
 fn nodes(spec: Node<'_>) -> Vec<(Node<'_>, bool)> {
-    let listed = |key: &str| spec.get(key).into_iter().flat_map(Node::items).collect::<Vec<_>>();
+    let listed = |key: &str| {
+        spec.get(key)
+            .into_iter()
+            .flat_map(Node::items)
+            .collect::<Vec<_>>()
+    };
     let stays = |node: Node<'_>| node.get("restartPolicy").and_then(Node::text) == Some("Always");
-    let first = listed("initContainers").into_iter().map(|node| (node, stays(node)));
+    let first = listed("initContainers")
+        .into_iter()
+        .map(|node| (node, stays(node)));
     let then = listed("containers").into_iter().map(|node| (node, true));
     first
         .chain(then)
@@ -184,9 +189,11 @@ fn variable(entry: Node<'_>, input: &Input<'_>) -> Variable {
 
 /// The memory limit, else the request, in bytes.
 pub fn memory(resources: Node<'_>) -> Option<Fact<u64>> {
-    let value = ["limits", "requests"]
-        .iter()
-        .find_map(|kind| resources.at(&[kind, "memory"]).filter(|node| node.text().is_some()))?;
+    let value = ["limits", "requests"].iter().find_map(|kind| {
+        resources
+            .at(&[kind, "memory"])
+            .filter(|node| node.text().is_some())
+    })?;
     Some(Fact::at(parse_bytes(value.text()?)?, value.mention()))
 }
 

@@ -102,14 +102,16 @@ impl<'t> Search<'t> {
         let replicas = times(outer, count(node, "replicas"));
         for (key, value) in node.entries() {
             match value.shape() {
-                Shape::Mapping if key.text() == Some("template") => match value.get("spec").filter(|spec| is_pod(*spec)) {
-                    Some(pod) => self.found.push(Template {
-                        pod,
-                        name,
-                        replicas: replicas.clone(),
-                    }),
-                    None => self.mapping(value, name, replicas.clone(), depth + 1),
-                },
+                Shape::Mapping if key.text() == Some("template") => {
+                    match value.get("spec").filter(|spec| is_pod(*spec)) {
+                        Some(pod) => self.found.push(Template {
+                            pod,
+                            name,
+                            replicas: replicas.clone(),
+                        }),
+                        None => self.mapping(value, name, replicas.clone(), depth + 1),
+                    }
+                }
                 Shape::Mapping => self.mapping(value, name, replicas.clone(), depth + 1),
                 Shape::Sequence => {
                     for item in value.items().filter(|item| item.shape() == Shape::Mapping) {

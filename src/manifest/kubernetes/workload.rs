@@ -44,7 +44,10 @@ impl Size {
     pub(super) fn of(node: Node<'_>) -> Option<Self> {
         match node.as_u64() {
             Some(count) => Some(Self::Pods(Fact::at(count, node.mention()))),
-            None => node.text().filter(|text| is_placeholder(text)).map(|_| Self::Open),
+            None => node
+                .text()
+                .filter(|text| is_placeholder(text))
+                .map(|_| Self::Open),
         }
     }
 }
@@ -77,9 +80,8 @@ impl<'t> Workload<'t> {
 
     /// Its deployments. The pod that leads is the one that counts: workers of a group repeat its command, or wait.
     pub(super) fn deployments(&self, object: Node<'_>, input: &Input<'_>) -> Started {
-        let start = |spec: Node<'_>| {
-            pod::deployments_with(spec, input, self.format, &self.name, &self.injected)
-        };
+        let start =
+            |spec: Node<'_>| pod::deployments_with(spec, input, self.format, &self.name, &self.injected);
         let mut started = self.pod.map(start).unwrap_or_default();
         if started.deployments.is_empty()
             && let Some(workers) = self.workers
