@@ -184,6 +184,14 @@ pub const READERS: &[Reader] = &[
         read: |input| own::read(input.source().id(), input.root),
     },
     Reader {
+        recognizes: kubernetes::kustomize::recognizes,
+        read: kubernetes::kustomize::read,
+    },
+    Reader {
+        recognizes: kubernetes::kustomize::recognizes_operations,
+        read: kubernetes::kustomize::read_operations,
+    },
+    Reader {
         recognizes: kubernetes::recognizes_list,
         read: kubernetes::read_list,
     },

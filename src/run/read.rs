@@ -205,6 +205,11 @@ fn read(file: &Parsed, named: bool, world: &World) -> Read {
             file,
             world,
         };
+        // What a kustomization changes is read there, as it will be deployed.
+        if world.overlays().replaces(input.root) {
+            read.declared.push(Declared::default());
+            continue;
+        }
         if let Some(reader) = manifest::reader_of(&input) {
             read.findings.extend(aliases(document.root(), &file.source));
             read.declared.push((reader.read)(&input));
