@@ -142,7 +142,7 @@ pub fn memory(resources: Node<'_>) -> Option<Fact<u64>> {
 }
 
 /// Shared memory, and files of ConfigMaps: what the pod's volumes put into the container.
-fn mounts(spec: Node<'_>, node: Node<'_>, input: &Input<'_>, container: &mut Container) {
+pub fn mounts(spec: Node<'_>, node: Node<'_>, input: &Input<'_>, container: &mut Container) {
     let volumes: Vec<Node<'_>> = spec.get("volumes").into_iter().flat_map(Node::items).collect();
     for mount in node.get("volumeMounts").into_iter().flat_map(Node::items) {
         let (Some(name), Some(path)) = (
