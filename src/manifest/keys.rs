@@ -184,7 +184,14 @@ pub fn image(node: Node<'_>) -> Option<Fact<String>> {
     Some(Fact::derived(name, places))
 }
 
-/// Words of a list, of a text that a shell splits, or of a mapping from flag to value (`max-model-len: 4096`).
+/// Flags: a list, a string that a chart puts on a command line, or a mapping from flag to value
+/// (`max-model-len: 4096`).
+pub fn arguments(node: Option<Node<'_>>, input: &Input<'_>, environment: &Environment) -> Option<Words> {
+    let words = words(node, input, environment)?;
+    Some(Words::List(listed(words, input, environment)))
+}
+
+/// Words of a list, of a text that a shell splits, or of a mapping from flag to value.
 pub fn words(node: Option<Node<'_>>, input: &Input<'_>, environment: &Environment) -> Option<Words> {
     let node = node?;
     match node.shape() {
@@ -246,7 +253,7 @@ pub fn joined(
 pub fn listed(words: Words, input: &Input<'_>, environment: &Environment) -> Vec<Text> {
     match words {
         Words::List(list) => list,
-        Words::Shell(text) => {
+        Words::Shell(text) | Words::Line(text) => {
             let (facts, _) = super::command::words(&text, environment);
             facts
                 .iter()

@@ -33,7 +33,7 @@ pub fn read(input: &Input<'_>) -> Declared {
     let name = name.unwrap_or_else(|| Fact::derived(String::new(), [args.span()]));
     let mut container = Container::new(name, args.span());
     keys::add_environment(&mut container.environment, args.get("envs"), input);
-    container.arguments = keys::words(args.get("cli_args"), input, &container.environment);
+    container.arguments = keys::arguments(args.get("cli_args"), input, &container.environment);
     container.accelerators.kinds = keys::kind_of(GPU_TYPES, args.get("gpu_type"));
     let mut served = keys::serve(container, input, Format::BentoVllm, Engine::Vllm);
     keys::set_model(&mut served.deployment, input, args.get("model_id"));

@@ -43,7 +43,7 @@ pub fn add(declared: &mut Declared, input: &Input<'_>, format: Format, name: Fac
     let mut container = Container::new(name, spec.span());
     container.image = spec.get("image").and_then(keys::image);
     keys::add_environment(&mut container.environment, spec.get("env"), input);
-    container.arguments = keys::words(spec.get("args"), input, &container.environment);
+    container.arguments = keys::arguments(spec.get("args"), input, &container.environment);
     let mut served = keys::serve(container, input, format, engine);
     let deployment = &mut served.deployment;
     keys::set_model(deployment, input, spec.get("url"));

@@ -61,7 +61,7 @@ fn playground(declared: &mut Declared, input: &Input<'_>, spec: Node<'_>) {
     let mut container = Container::new(keys::object_name(input.root), input.root.span());
     let from = |key: &str| runtime.and_then(|runtime| runtime.get(key));
     keys::add_environment(&mut container.environment, from("envs"), input);
-    container.arguments = keys::words(from("args"), input, &container.environment);
+    container.arguments = keys::arguments(from("args"), input, &container.environment);
     let mut served = keys::serve(container, input, Format::Llmaz, engine);
     let deployment = &mut served.deployment;
     claimed(deployment, input, spec);

@@ -86,7 +86,7 @@ fn container(spec: Node<'_>, input: &Input<'_>) -> Container {
     } else {
         None
     };
-    let extra = keys::words(spec.get("extraArgs"), input, environment);
+    let extra = keys::arguments(spec.get("extraArgs"), input, environment);
     let arguments = keys::joined(own, extra, input, environment);
     if generic {
         container.entrypoint = keys::words(spec.get("command"), input, environment);

@@ -31,7 +31,7 @@ pub fn read(input: &Input<'_>) -> Declared {
     let mut container = Container::new(keys::object_name(input.root), input.root.span());
     container.image = find("image").and_then(keys::image);
     keys::add_environment(&mut container.environment, find("env"), input);
-    container.arguments = keys::words(find("extraArgs"), input, &container.environment);
+    container.arguments = keys::arguments(find("extraArgs"), input, &container.environment);
     container.accelerators.kinds = accelerators::expressions(find("nodeSelectorTerms"));
     let resources = find("resources");
     container.host_memory_bytes = resources.and_then(|all| all.get("memory")).and_then(keys::bytes);

@@ -279,7 +279,7 @@ fn deployment(
     environment(&mut container, node, input);
     let mut words = None;
     for arguments in &found.arguments {
-        let more = keys::words(Some(*arguments), input, &container.environment);
+        let more = keys::arguments(Some(*arguments), input, &container.environment);
         words = keys::joined(words, more, input, &container.environment);
     }
     container.arguments = words;
@@ -329,7 +329,7 @@ fn command(node: Node<'_>, input: &Input<'_>, container: &Container) -> Option<W
         .or_else(|| node.at(&["container", "command"]))?;
     keys::words(Some(given), input, &container.environment).filter(|words| match words {
         Words::List(list) => !list.is_empty(),
-        Words::Shell(text) => !text.is_empty(),
+        Words::Shell(text) | Words::Line(text) => !text.is_empty(),
     })
 }
 

@@ -193,7 +193,7 @@ fn sample_application(declared: &mut Declared, input: &Input<'_>, sample: Node<'
     let model = sample.get("model");
     for (name, part) in roles(sample) {
         let mut container = Container::new(name, part.span());
-        container.arguments = keys::words(part.get("extraArgs"), input, &container.environment);
+        container.arguments = keys::arguments(part.get("extraArgs"), input, &container.environment);
         if let Some(resources) = sample.get("resources") {
             container.accelerators = accelerators::of_resources(resources);
             container.host_memory_bytes = pod::memory(resources);
@@ -263,7 +263,7 @@ fn scenario_part(
         let extra = part
             .at(&["vllm", "additionalFlags"])
             .or_else(|| part.get("extraArgs"));
-        container.arguments = keys::words(extra, input, &container.environment);
+        container.arguments = keys::arguments(extra, input, &container.environment);
     }
     if let Some(resources) = part.get("resources") {
         container.accelerators = accelerators::of_resources(resources);

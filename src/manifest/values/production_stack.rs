@@ -56,7 +56,7 @@ fn container(model: Node<'_>, spec: Node<'_>, input: &Input<'_>) -> Container {
         keys::add_environment(&mut container.environment, holder.get("env"), input);
     }
     let extra = model.at(&["vllmConfig", "extraArgs"]);
-    container.arguments = keys::words(extra, input, &container.environment);
+    container.arguments = keys::arguments(extra, input, &container.environment);
     if let Some(resources) = model.get("resources") {
         container.accelerators = accelerators::of_resources(resources);
         container.host_memory_bytes = pod::memory(resources);

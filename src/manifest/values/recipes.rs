@@ -54,7 +54,7 @@ fn older(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
     let name = Fact::at(key.text().unwrap_or("").to_owned(), key.span());
     let mut container = Container::new(name, node.span());
     container.image = node.at(&["job", "image"]).and_then(keys::image);
-    container.arguments = keys::words(server.get("serverArgs"), input, &Environment::default());
+    container.arguments = keys::arguments(server.get("serverArgs"), input, &Environment::default());
     let mut served = keys::serve(container, input, section.format, engine);
     let deployment = &mut served.deployment;
     let model = node.get("model");
@@ -137,6 +137,6 @@ fn extra(workload: Node<'_>, input: &Input<'_>, environment: &Environment) -> Op
     let flags = file
         .and_then(|file| file.tree.documents.first())
         .map(|document| Words::List(keys::flags(document.root(), input)));
-    let extra = keys::words(workload.get("extraArgs"), input, environment);
+    let extra = keys::arguments(workload.get("extraArgs"), input, environment);
     keys::joined(flags, extra, input, environment)
 }
