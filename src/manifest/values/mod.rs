@@ -109,7 +109,7 @@ pub fn read_llm_d(input: &Input<'_>) -> Declared {
 
 /// False for what other tools write under keys that charts use too: objects, compose files, workflows.
 fn is_values(root: Node<'_>) -> bool {
-    const OTHERS: [&str; 10] = [
+    const OTHERS: [&str; 12] = [
         "apiVersion",
         "kind",
         "services",
@@ -120,6 +120,8 @@ fn is_values(root: Node<'_>) -> bool {
         "pipeline",
         "run",
         "AWSTemplateFormatVersion",
+        "suite",
+        "tests",
     ];
     root.shape() == Shape::Mapping && !OTHERS.iter().any(|key| root.get(key).is_some())
 }
