@@ -234,6 +234,15 @@ pub const READERS: &[Reader] = &[
         recognizes: values::recognizes,
         read: values::read,
     },
+    Reader {
+        recognizes: kubernetes::recognizes_list,
+        read: kubernetes::read_list,
+    },
+    // Last, for it takes every object that keeps pods.
+    Reader {
+        recognizes: kubernetes::recognizes,
+        read: kubernetes::read,
+    },
 ];
 
 /// Reads a file that is no YAML.
