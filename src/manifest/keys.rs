@@ -6,7 +6,8 @@
 
 use super::command::{Environment, Interpolation, Text, Variable, Words, image_engine};
 use super::container::{Container, Started};
-use super::kubernetes::accelerators::kind;
+use super::kubernetes::accelerators::{self, kind};
+use super::kubernetes::pod;
 use super::{AcceleratorKind, Accelerators, Count, Declared, Deployment, Format, Input};
 use crate::engine::Engine;
 use crate::engine::args::is_placeholder;
@@ -15,13 +16,13 @@ use crate::machine::quantity::parse_bytes;
 use crate::source::tree::{Node, Shape};
 
 /// The object's own name, else a name that points at the object.
-pub fn object_name(object: Node<'_>) -> Fact<String> {
+pub(super) fn object_name(object: Node<'_>) -> Fact<String> {
     let name = object.at(&["metadata", "name"]).and_then(written);
     name.unwrap_or_else(|| Fact::derived(String::new(), [object.span()]))
 }
 
 /// True for an object of this kind whose group ends in `group` (`inference.llmkube.dev`, any version).
-pub fn is_object(root: Node<'_>, group: &str, kinds: &[&str]) -> bool {
+pub(super) fn is_object(root: Node<'_>, group: &str, kinds: &[&str]) -> bool {
     let text = |key: &str| root.get(key).and_then(Node::text);
     let of_group = text("apiVersion").is_some_and(|version| {
         let name = version.split('/').next().unwrap_or("");
@@ -31,7 +32,7 @@ pub fn is_object(root: Node<'_>, group: &str, kinds: &[&str]) -> bool {
 }
 
 /// A single value as written, without the spaces around it; `None` for one without characters.
-pub fn written(node: Node<'_>) -> Option<Fact<String>> {
+pub(super) fn written(node: Node<'_>) -> Option<Fact<String>> {
     let text = node.text()?.trim();
     (!text.is_empty()).then(|| Fact::at(text.to_owned(), node.mention()))
 }
@@ -77,7 +78,7 @@ fn field_of(id: &str) -> &str {
 }
 
 /// Sets what a key declares. Keys that are absent, empty or no single value set nothing.
-pub fn set(deployment: &mut Deployment, input: &Input<'_>, id: &str, node: Option<Node<'_>>) {
+pub(super) fn set(deployment: &mut Deployment, input: &Input<'_>, id: &str, node: Option<Node<'_>>) {
     match node.and_then(|node| value(node, input)) {
         Some(Value::Known(fact)) => {
             deployment.settings.set(id, fact);
@@ -88,7 +89,7 @@ pub fn set(deployment: &mut Deployment, input: &Input<'_>, id: &str, node: Optio
 }
 
 /// Sets what the keys of one mapping declare: pairs of key and setting id.
-pub fn set_all(
+pub(super) fn set_all(
     deployment: &mut Deployment,
     input: &Input<'_>,
     parent: Option<Node<'_>>,
@@ -100,7 +101,7 @@ pub fn set_all(
 }
 
 /// Names the model; one that is still to be filled in is unresolved.
-pub fn set_model(deployment: &mut Deployment, input: &Input<'_>, node: Option<Node<'_>>) {
+pub(super) fn set_model(deployment: &mut Deployment, input: &Input<'_>, node: Option<Node<'_>>) {
     match node.and_then(|node| value(node, input)) {
         Some(Value::Known(fact)) => deployment.model = Some(fact),
         Some(Value::Open) => {
@@ -112,25 +113,35 @@ pub fn set_model(deployment: &mut Deployment, input: &Input<'_>, node: Option<No
 }
 
 /// Another name of the model.
-pub fn hint(deployment: &mut Deployment, node: Option<Node<'_>>) {
+pub(super) fn hint(deployment: &mut Deployment, node: Option<Node<'_>>) {
     let name = node.and_then(written).filter(|name| !is_open(&name.value));
     deployment.model_hints.extend(name);
 }
 
 /// Sets an amount of bytes.
-pub fn set_bytes(deployment: &mut Deployment, id: &str, node: Option<Node<'_>>) {
+pub(super) fn set_bytes(deployment: &mut Deployment, id: &str, node: Option<Node<'_>>) {
     if let Some(bytes) = node.and_then(bytes) {
         deployment.settings.set(id, bytes.map(|bytes| bytes.to_string()));
     }
 }
 
+/// What `resources` ask for: accelerators and memory. Kinds stay as they are.
+pub(super) fn set_resources(container: &mut Container, resources: Option<Node<'_>>) {
+    let Some(resources) = resources else { return };
+    let asked = accelerators::of_resources(resources);
+    container.accelerators.count = asked.count;
+    container.accelerators.resource = asked.resource;
+    container.unresolved.extend(accelerators::unresolved(resources));
+    container.host_memory_bytes = pod::memory(resources);
+}
+
 /// An amount of bytes (`16Gi`).
-pub fn bytes(node: Node<'_>) -> Option<Fact<u64>> {
+pub(super) fn bytes(node: Node<'_>) -> Option<Fact<u64>> {
     Some(Fact::at(parse_bytes(node.text()?)?, node.mention()))
 }
 
 /// A count of accelerators by a key of its own. One that is still to be filled in is unresolved.
-pub fn set_count(deployment: &mut Deployment, input: &Input<'_>, node: Option<Node<'_>>) {
+pub(super) fn set_count(deployment: &mut Deployment, input: &Input<'_>, node: Option<Node<'_>>) {
     match node.and_then(|node| value(node, input)) {
         Some(Value::Known(fact)) => {
             if let Ok(count) = fact.value.parse() {
@@ -143,7 +154,7 @@ pub fn set_count(deployment: &mut Deployment, input: &Input<'_>, node: Option<No
 }
 
 /// The resource that counts accelerators, where it is not the usual one.
-pub fn set_resource(accelerators: &mut Accelerators, node: Option<Node<'_>>) {
+pub(super) fn set_resource(accelerators: &mut Accelerators, node: Option<Node<'_>>) {
     accelerators.resource = node
         .and_then(written)
         .filter(|name| name.value != "nvidia.com/gpu" && !is_open(&name.value))
@@ -151,13 +162,13 @@ pub fn set_resource(accelerators: &mut Accelerators, node: Option<Node<'_>>) {
 }
 
 /// A kind of accelerator by a key whose values `catalog/machines` knows under `label`.
-pub fn kind_of(label: &str, node: Option<Node<'_>>) -> Vec<AcceleratorKind> {
+pub(super) fn kind_of(label: &str, node: Option<Node<'_>>) -> Vec<AcceleratorKind> {
     let named = node.filter(|node| written(*node).is_some_and(|name| !is_open(&name.value)));
     named.and_then(|node| kind(label, node)).into_iter().collect()
 }
 
 /// An image: a text, or `registry`, `repository` (or `name`) and `tag` (or `digest`) apart.
-pub fn image(node: Node<'_>) -> Option<Fact<String>> {
+pub(super) fn image(node: Node<'_>) -> Option<Fact<String>> {
     if node.shape() == Shape::Scalar {
         return written(node);
     }
@@ -186,22 +197,26 @@ pub fn image(node: Node<'_>) -> Option<Fact<String>> {
 
 /// Flags: a list, a string that a chart puts on a command line, or a mapping from flag to value
 /// (`max-model-len: 4096`).
-pub fn arguments(node: Option<Node<'_>>, input: &Input<'_>, environment: &Environment) -> Option<Words> {
+pub(super) fn arguments(
+    node: Option<Node<'_>>,
+    input: &Input<'_>,
+    environment: &Environment,
+) -> Option<Words> {
     let words = words(node, input, environment)?;
     Some(Words::List(listed(words, input, environment)))
 }
 
 /// Words of a list, of a text that a shell splits, or of a mapping from flag to value.
-pub fn words(node: Option<Node<'_>>, input: &Input<'_>, environment: &Environment) -> Option<Words> {
+pub(super) fn words(node: Option<Node<'_>>, input: &Input<'_>, environment: &Environment) -> Option<Words> {
     let node = node?;
     match node.shape() {
         Shape::Mapping => Some(Words::List(flags(node, input))),
-        _ => super::kubernetes::pod::words(Some(node), input, environment),
+        _ => pod::words(Some(node), input, environment),
     }
 }
 
 /// The flags that a mapping stands for: a true switch is its flag alone, a false one is none.
-pub fn flags(node: Node<'_>, input: &Input<'_>) -> Vec<Text> {
+pub(super) fn flags(node: Node<'_>, input: &Input<'_>) -> Vec<Text> {
     let mut words = Vec::new();
     for (key, value) in node.entries() {
         let Some(name) = key.text().map(|name| name.trim_start_matches('-')) else {
@@ -228,12 +243,12 @@ pub fn flags(node: Node<'_>, input: &Input<'_>) -> Vec<Text> {
 }
 
 /// Words that no file holds: the executable that a chart or an operator puts in front.
-pub fn literal(words: &[&str]) -> Words {
+pub(super) fn literal(words: &[&str]) -> Words {
     Words::List(words.iter().map(|word| Text::literal(word)).collect())
 }
 
 /// One list of words after another. A shell string is split as a shell would.
-pub fn joined(
+pub(super) fn joined(
     first: Option<Words>,
     then: Option<Words>,
     input: &Input<'_>,
@@ -250,7 +265,7 @@ pub fn joined(
 }
 
 /// Words as a list.
-pub fn listed(words: Words, input: &Input<'_>, environment: &Environment) -> Vec<Text> {
+pub(super) fn listed(words: Words, input: &Input<'_>, environment: &Environment) -> Vec<Text> {
     match words {
         Words::List(list) => list,
         Words::Shell(text) | Words::Line(text) => {
@@ -265,7 +280,7 @@ pub fn listed(words: Words, input: &Input<'_>, environment: &Environment) -> Vec
 
 /// Adds an environment as charts write it: a list of `name` and `value`, or a mapping from name to value, to
 /// `{value: ...}` or to `{valueFrom: ...}`.
-pub fn add_environment(environment: &mut Environment, node: Option<Node<'_>>, input: &Input<'_>) {
+pub(super) fn add_environment(environment: &mut Environment, node: Option<Node<'_>>, input: &Input<'_>) {
     let Some(node) = node else { return };
     if node.shape() == Shape::Sequence {
         for entry in node.items() {
@@ -304,7 +319,7 @@ fn add_variable(environment: &mut Environment, name: &str, entry: Node<'_>, inpu
 }
 
 /// The value of a variable with its place, where the files hold it.
-pub fn variable(environment: &Environment, name: &str) -> Option<Fact<String>> {
+pub(super) fn variable(environment: &Environment, name: &str) -> Option<Fact<String>> {
     environment
         .get(name)
         .and_then(Variable::fact)
@@ -312,7 +327,7 @@ pub fn variable(environment: &Environment, name: &str) -> Option<Fact<String>> {
 }
 
 /// Sets what a variable holds.
-pub fn set_variable(deployment: &mut Deployment, environment: &Environment, name: &str, id: &str) {
+pub(super) fn set_variable(deployment: &mut Deployment, environment: &Environment, name: &str, id: &str) {
     match variable(environment, name) {
         Some(value) if is_open(&value.value) => deployment.mark_unresolved(field_of(id)),
         Some(value) => {
@@ -329,7 +344,7 @@ pub fn set_variable(deployment: &mut Deployment, environment: &Environment, name
 }
 
 /// The words that start an engine, as its image does by itself.
-pub fn executable(engine: Engine) -> Words {
+pub(super) fn executable(engine: Engine) -> Words {
     literal(match engine {
         Engine::Vllm => &["vllm", "serve"],
         Engine::Sglang => &["python3", "-m", "sglang.launch_server"],
@@ -344,7 +359,7 @@ pub fn executable(engine: Engine) -> Words {
 
 /// The deployment of a container that is known to serve with one engine: the format says so, whatever its image is.
 /// What the container downloads beside is among the hints.
-pub fn serve(mut container: Container, input: &Input<'_>, format: Format, engine: Engine) -> Served {
+pub(super) fn serve(mut container: Container, input: &Input<'_>, format: Format, engine: Engine) -> Served {
     if container.entrypoint.is_none() {
         container.entrypoint = Some(executable(engine));
     }
@@ -401,23 +416,23 @@ fn bare(container: &Container, input: &Input<'_>, format: Format) -> Deployment 
 
 /// A deployment, and what is wrong with its command.
 #[derive(Debug)]
-pub struct Served {
+pub(super) struct Served {
     /// What is served.
-    pub deployment: Deployment,
+    pub(super) deployment: Deployment,
     /// What is wrong with its command.
-    pub findings: Vec<crate::finding::Finding>,
+    pub(super) findings: Vec<crate::finding::Finding>,
 }
 
 impl Served {
     /// Adds it to what a document declares.
-    pub fn add_to(self, declared: &mut Declared) {
+    pub(super) fn add_to(self, declared: &mut Declared) {
         declared.deployments.push(self.deployment);
         declared.findings.extend(self.findings);
     }
 }
 
 /// Adds what a container starts to what a document declares. Downloads beside an engine are names of its model.
-pub fn add_started(declared: &mut Declared, mut started: Started) {
+pub(super) fn add_started(declared: &mut Declared, mut started: Started) {
     for deployment in &mut started.deployments {
         deployment.model_hints.extend(started.downloads.iter().cloned());
     }

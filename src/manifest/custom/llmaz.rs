@@ -5,6 +5,7 @@
 
 use crate::engine::Engine;
 use crate::fact::Fact;
+use crate::manifest::command::{Environment, Text};
 use crate::manifest::container::Container;
 use crate::manifest::keys::{self, is_object};
 use crate::manifest::kubernetes::{accelerators, pod};
@@ -92,7 +93,12 @@ fn service(declared: &mut Declared, input: &Input<'_>, spec: Node<'_>) {
         return;
     };
     let name = keys::object_name(input.root);
-    let mut started = pod::deployments(pod_spec, input, Format::Llmaz, &name);
+    // The controller tells every pod how many they are.
+    let mut injected = Environment::default();
+    if let Some(size) = workload.get("size").filter(|size| size.text().is_some()) {
+        injected.set_text("LWS_GROUP_SIZE", Text::of_node(input.world.sources(), size));
+    }
+    let mut started = pod::deployments_with(pod_spec, input, Format::Llmaz, &name, &injected);
     for deployment in &mut started.deployments {
         let own = deployment.model.take();
         claimed(deployment, input, spec);

@@ -28,7 +28,7 @@ pub fn read(input: &Input<'_>) -> Declared {
     };
     let container = container(spec, input);
     let model = model_of(spec, input);
-    match runtime(spec) {
+    match runtime(spec, model) {
         Runtime::Engine(engine) => {
             let mut served = keys::serve(container, input, Format::LlmKube, engine);
             complete(&mut served.deployment, input, spec, model, engine);
@@ -65,8 +65,10 @@ enum Runtime {
     Other,
 }
 
-fn runtime(spec: Node<'_>) -> Runtime {
+fn runtime(spec: Node<'_>, model: Option<Node<'_>>) -> Runtime {
+    let format = model.and_then(|model| model.get("format")).and_then(Node::text);
     match spec.get("runtime").and_then(Node::text) {
+        None if format == Some("mlx") => Runtime::Engine(Engine::Mlx),
         None | Some("llamacpp" | "llamacpp-router") => Runtime::Engine(Engine::LlamaCpp),
         Some("generic") => Runtime::Command,
         Some("omlx" | "mlx-server") => Runtime::Engine(Engine::Mlx),
@@ -79,7 +81,7 @@ fn container(spec: Node<'_>, input: &Input<'_>) -> Container {
     let mut container = Container::new(keys::object_name(input.root), input.root.span());
     container.image = spec.get("image").and_then(keys::image);
     keys::add_environment(&mut container.environment, spec.get("env"), input);
-    let generic = matches!(runtime(spec), Runtime::Command);
+    let generic = spec.get("runtime").and_then(Node::text) == Some("generic");
     let environment = &container.environment;
     let own: Option<Words> = if generic {
         keys::words(spec.get("args"), input, environment)

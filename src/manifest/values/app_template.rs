@@ -6,9 +6,9 @@
 use super::Section;
 use crate::fact::Fact;
 use crate::manifest::command::Text;
-use crate::manifest::container::Container;
+use crate::manifest::container::{Container, Started};
 use crate::manifest::keys;
-use crate::manifest::kubernetes::{accelerators, pod};
+use crate::manifest::kubernetes::accelerators;
 use crate::manifest::{AcceleratorKind, Declared, Input};
 use crate::source::tree::Node;
 
@@ -31,23 +31,34 @@ pub(super) fn read(declared: &mut Declared, input: &Input<'_>, section: &Section
             Some("main") | None => section.name.clone(),
             Some(name) => Fact::at(name.to_owned(), key.span()),
         };
-        let before = declared.deployments.len();
-        let mut downloads = Vec::new();
-        for list in ["initContainers", "containers"] {
+        let mut started = Started::default();
+        let mut names = Vec::new();
+        for (list, stays) in [("initContainers", false), ("containers", true)] {
             for (key, node) in controller.get(list).map(Node::entries).unwrap_or_default() {
                 if node.get("enabled").and_then(Node::as_bool) == Some(false) {
                     continue;
                 }
                 let container = container(root, controller, key, node, &name, input);
-                let mut started = container.deployments(input, section.format, &name);
-                downloads.append(&mut started.downloads);
-                keys::add_started(declared, started);
+                let mut own = container.deployments(input, section.format, &name);
+                started.downloads.append(&mut own.downloads);
+                started.findings.append(&mut own.findings);
+                // A server in an init container is there to download, and ends.
+                if stays {
+                    let name = Fact::at(key.text().unwrap_or("").to_owned(), key.span());
+                    names.extend(own.deployments.iter().map(|_| name.clone()));
+                    started.deployments.append(&mut own.deployments);
+                }
             }
         }
-        for deployment in declared.deployments.iter_mut().skip(before) {
-            deployment.model_hints.extend(downloads.iter().cloned());
+        // Several engines of one pod go by the names of their containers.
+        let several = names.windows(2).any(|pair| pair.first() != pair.last());
+        for (deployment, container) in started.deployments.iter_mut().zip(names) {
+            if several {
+                deployment.name = container;
+            }
             keys::set(deployment, input, "replicas", controller.get("replicas"));
         }
+        keys::add_started(declared, started);
     }
 }
 
@@ -68,10 +79,7 @@ fn container(
     container.environment.resolve_references();
     container.entrypoint = keys::words(node.get("command"), input, &container.environment);
     container.arguments = keys::words(node.get("args"), input, &container.environment);
-    if let Some(resources) = node.get("resources") {
-        container.accelerators = accelerators::of_resources(resources);
-        container.host_memory_bytes = pod::memory(resources);
-    }
+    keys::set_resources(&mut container, node.get("resources"));
     container.accelerators.kinds = kinds(root, controller);
     volumes(root, controller, key, input, &mut container);
     container

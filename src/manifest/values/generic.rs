@@ -11,7 +11,7 @@ use crate::manifest::command::{ImageEngine, Text, Words, image_engine};
 use crate::manifest::container::Container;
 use crate::manifest::custom::nim;
 use crate::manifest::keys;
-use crate::manifest::kubernetes::{accelerators, pod};
+use crate::manifest::kubernetes::accelerators;
 use crate::manifest::{Declared, Deployment, Input};
 use crate::source::tree::{Node, Shape};
 
@@ -334,10 +334,7 @@ fn command(node: Node<'_>, input: &Input<'_>, container: &Container) -> Option<W
 }
 
 fn resources(container: &mut Container, node: Node<'_>) {
-    if let Some(resources) = node.get("resources") {
-        container.accelerators = accelerators::of_resources(resources);
-        container.host_memory_bytes = pod::memory(resources);
-    }
+    keys::set_resources(container, node.get("resources"));
     container.accelerators.kinds = accelerators::kinds(node);
     if container.accelerators.kinds.is_empty() {
         // The values of vLLM's own chart, which makes an affinity of them. Its default is a placeholder.

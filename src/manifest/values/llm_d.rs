@@ -150,7 +150,9 @@ fn kinds(part: Node<'_>, root: Node<'_>) -> Vec<AcceleratorKind> {
     for holder in [part, root] {
         for key in ["acceleratorTypes", "acceleratorType"] {
             let Some(pair) = holder.get(key) else { continue };
-            let Some(label) = pair.get("labelKey").and_then(Node::text) else {
+            // Nodes without accelerators are told by their system: `kubernetes.io/os: linux`.
+            let label = pair.get("labelKey").and_then(Node::text);
+            let Some(label) = label.filter(|label| !label.starts_with("kubernetes.io/")) else {
                 continue;
             };
             let values = pair.get("labelValues").into_iter().flat_map(Node::items);
@@ -265,10 +267,7 @@ fn scenario_part(
             .or_else(|| part.get("extraArgs"));
         container.arguments = keys::arguments(extra, input, &container.environment);
     }
-    if let Some(resources) = part.get("resources") {
-        container.accelerators = accelerators::of_resources(resources);
-        container.host_memory_bytes = pod::memory(resources);
-    }
+    keys::set_resources(&mut container, part.get("resources"));
     container.accelerators.kinds = kinds(part, common);
     let mut served = keys::serve(container, input, Format::LlmD, Engine::Vllm);
     let deployment = &mut served.deployment;

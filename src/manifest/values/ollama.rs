@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::fact::Fact;
 use crate::manifest::container::Container;
 use crate::manifest::keys;
-use crate::manifest::kubernetes::{accelerators, pod};
+use crate::manifest::kubernetes::accelerators;
 use crate::manifest::{Count, Declared, Input};
 use crate::source::tree::{Node, Shape};
 
@@ -38,14 +38,11 @@ pub(super) fn read(declared: &mut Declared, input: &Input<'_>, section: &Section
     for key in ["extraEnv", "env"] {
         keys::add_environment(&mut container.environment, node.get(key), input);
     }
-    if let Some(resources) = node.get("resources") {
-        container.accelerators = accelerators::of_resources(resources);
-        container.host_memory_bytes = pod::memory(resources);
-    }
+    keys::set_resources(&mut container, node.get("resources"));
     container.accelerators.kinds = accelerators::kinds(node);
     let mut served = keys::serve(container, input, section.format, Engine::Ollama);
     let deployment = &mut served.deployment;
-    if on && deployment.accelerators.count.is_none() {
+    if deployment.accelerators.count.is_none() {
         gpus(&mut deployment.accelerators, gpu);
     }
     if let [only] = models.as_slice() {
@@ -81,6 +78,10 @@ fn models(ollama: Node<'_>) -> Vec<Fact<String>> {
 
 fn gpus(asked: &mut crate::manifest::Accelerators, gpu: Option<Node<'_>>) {
     let Some(gpu) = gpu else { return };
+    if let Some(off) = gpu.get("enabled").filter(|on| on.as_bool() != Some(true)) {
+        asked.count = Some(Fact::at(Count::Number(0), off.mention()));
+        return;
+    }
     let mig = gpu.at(&["mig", "devices"]).map(Node::entries).unwrap_or_default();
     let sliced = gpu.at(&["mig", "enabled"]).and_then(Node::as_bool) == Some(true);
     if let (true, Some((profile, count))) = (sliced, mig.first()) {

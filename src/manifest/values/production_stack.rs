@@ -9,7 +9,7 @@ use crate::fact::Fact;
 use crate::finding::{Finding, Label, Severity};
 use crate::manifest::container::Container;
 use crate::manifest::keys;
-use crate::manifest::kubernetes::{accelerators, pod};
+use crate::manifest::kubernetes::accelerators;
 use crate::manifest::{Declared, Deployment, Format, Input};
 use crate::source::tree::Node;
 
@@ -57,10 +57,7 @@ fn container(model: Node<'_>, spec: Node<'_>, input: &Input<'_>) -> Container {
     }
     let extra = model.at(&["vllmConfig", "extraArgs"]);
     container.arguments = keys::arguments(extra, input, &container.environment);
-    if let Some(resources) = model.get("resources") {
-        container.accelerators = accelerators::of_resources(resources);
-        container.host_memory_bytes = pod::memory(resources);
-    }
+    keys::set_resources(&mut container, model.get("resources"));
     container.accelerators.kinds = accelerators::kinds(model);
     if container.accelerators.kinds.is_empty() {
         container.accelerators.kinds = accelerators::expressions(model.get("nodeSelectorTerms"));

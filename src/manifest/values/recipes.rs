@@ -10,6 +10,7 @@ use crate::fact::Fact;
 use crate::manifest::command::{Environment, Words, image_engine};
 use crate::manifest::container::Container;
 use crate::manifest::keys;
+use crate::manifest::kubernetes::accelerators;
 use crate::manifest::{Declared, Input};
 use crate::source::tree::{Node, Shape};
 
@@ -55,6 +56,7 @@ fn older(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
     let mut container = Container::new(name, node.span());
     container.image = node.at(&["job", "image"]).and_then(keys::image);
     container.arguments = keys::arguments(server.get("serverArgs"), input, &Environment::default());
+    container.accelerators.kinds = accelerators::kinds(node);
     let mut served = keys::serve(container, input, section.format, engine);
     let deployment = &mut served.deployment;
     let model = node.get("model");
@@ -96,6 +98,7 @@ fn newer(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>, work
         }
         container.arguments = extra(workload, input, &container.environment);
         container.shm_bytes = workload.get("shmSize").and_then(keys::bytes);
+        container.accelerators.kinds = accelerators::kinds(section.node);
         let mut served = keys::serve(container, input, section.format, engine);
         let deployment = &mut served.deployment;
         keys::set_model(deployment, input, model);
