@@ -7,9 +7,12 @@
 mod accelerators;
 pub mod command;
 pub mod container;
+pub mod custom;
+mod keys;
 pub mod kubernetes;
 pub mod own;
 pub mod read;
+pub mod values;
 mod world;
 
 pub use accelerators::{AcceleratorKind, Accelerators, Count};
@@ -190,6 +193,54 @@ pub const READERS: &[Reader] = &[
     Reader {
         recognizes: kubernetes::kustomize::recognizes_operations,
         read: kubernetes::kustomize::read_operations,
+    },
+    Reader {
+        recognizes: custom::vllm_runtime::recognizes,
+        read: custom::vllm_runtime::read,
+    },
+    Reader {
+        recognizes: custom::kubeai::recognizes,
+        read: custom::kubeai::read,
+    },
+    Reader {
+        recognizes: custom::kaito::recognizes,
+        read: custom::kaito::read,
+    },
+    Reader {
+        recognizes: custom::nim::recognizes,
+        read: custom::nim::read,
+    },
+    Reader {
+        recognizes: custom::llmaz::recognizes,
+        read: custom::llmaz::read,
+    },
+    Reader {
+        recognizes: custom::llmkube::recognizes,
+        read: custom::llmkube::read,
+    },
+    Reader {
+        recognizes: custom::dynamo::recognizes,
+        read: custom::dynamo::read,
+    },
+    Reader {
+        recognizes: custom::ray::recognizes,
+        read: custom::ray::read,
+    },
+    Reader {
+        recognizes: custom::bento::recognizes,
+        read: custom::bento::read,
+    },
+    Reader {
+        recognizes: values::recognizes_release,
+        read: values::read_release,
+    },
+    Reader {
+        recognizes: values::recognizes_llm_d,
+        read: values::read_llm_d,
+    },
+    Reader {
+        recognizes: values::recognizes,
+        read: values::read,
     },
     Reader {
         recognizes: kubernetes::recognizes_list,

@@ -126,7 +126,7 @@ fn unresolved(deployment: &Deployment) -> Option<Finding> {
 /// Lays the defaults of the settings under what a deployment declares.
 fn fill(deployment: &mut Deployment, settings: &Settings) {
     let why = "the default of the settings";
-    if deployment.machines.is_empty() {
+    if deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
         let kinds = &deployment.accelerators.kinds;
         deployment.machines = kinds.iter().map(|kind| kind.name.clone()).collect();
     }

@@ -253,7 +253,8 @@ fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
     root.unknown_aliases().into_iter().map(finding).collect()
 }
 
-/// True for the source of a chart: actions that only Helm can run.
+/// True for the source of a chart: actions that only Helm can run, where YAML wants a key or a value. Inside quotes or
+/// a longer text they are part of a value, which the chart that gets it fills in (`host: "{{ .Release.Name }}.home"`).
 fn is_helm_template(text: &str) -> bool {
     let marks = [
         ".Values",
@@ -268,11 +269,20 @@ fn is_helm_template(text: &str) -> bool {
         "{{- with",
         "{{- end",
     ];
-    text.contains("{{")
-        && text.split("{{").skip(1).any(|action| {
-            let action = action.split("}}").next().unwrap_or("");
-            marks.iter().any(|mark| format!("{{{{{action}").contains(mark))
-        })
+    text.match_indices("{{").any(|(at, _)| {
+        let (before, action) = text.split_at(at);
+        let action = action.split("}}").next().unwrap_or("");
+        let line = before.rsplit('\n').next().unwrap_or("");
+        marks.iter().any(|mark| action.contains(mark)) && wants_a_value(line)
+    })
+}
+
+/// True where a line ends in front of a key or a value.
+fn wants_a_value(line: &str) -> bool {
+    let open = |quote: char| line.matches(quote).count() % 2 == 1;
+    let told = line.trim();
+    let begins = told.is_empty() || told == "-" || line.ends_with("- ");
+    !open('"') && !open('\'') && (begins || told.ends_with(':') || told.ends_with("}}"))
 }
 
 /// Says once a file that a template has to be rendered first, where it looks like one that serves a model.
