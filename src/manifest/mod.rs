@@ -6,13 +6,25 @@
 
 mod accelerators;
 pub mod command;
+pub mod compose;
 pub mod container;
+pub mod dstack;
+mod filled;
+mod keys;
 pub mod kubernetes;
+pub mod llama_swap;
+pub mod local_ai;
+pub mod modelfile;
+pub mod option_files;
 pub mod own;
 pub mod read;
+pub mod skypilot;
+pub mod tabby;
+pub mod truss;
 mod world;
 
 pub use accelerators::{AcceleratorKind, Accelerators, Count};
+pub use filled::Filled;
 pub(crate) use world::normal;
 pub use world::{Object, Parsed, World};
 
@@ -178,17 +190,52 @@ pub struct Reader {
 }
 
 /// Every YAML format, the most particular first.
-pub const READERS: &[Reader] = &[Reader {
-    recognizes: |input| own::recognizes(input.root),
-    read: |input| own::read(input.source().id(), input.root),
-}];
+pub const READERS: &[Reader] = &[
+    Reader {
+        recognizes: |input| own::recognizes(input.root),
+        read: |input| own::read(input.source().id(), input.root),
+    },
+    Reader {
+        recognizes: compose::recognizes,
+        read: compose::read,
+    },
+    Reader {
+        recognizes: llama_swap::recognizes,
+        read: llama_swap::read,
+    },
+    Reader {
+        recognizes: skypilot::recognizes,
+        read: skypilot::read,
+    },
+    Reader {
+        recognizes: dstack::recognizes,
+        read: dstack::read,
+    },
+    Reader {
+        recognizes: truss::recognizes,
+        read: truss::read,
+    },
+    Reader {
+        recognizes: local_ai::recognizes,
+        read: local_ai::read,
+    },
+    Reader {
+        recognizes: tabby::recognizes,
+        read: tabby::read,
+    },
+    Reader {
+        recognizes: option_files::recognizes,
+        read: option_files::read,
+    },
+];
 
 /// Reads a file that is no YAML.
 pub type TextReader = fn(&Parsed, &World) -> Declared;
 
 /// The reader of a file that is no YAML, by its path.
-pub fn text_reader(_path: &str) -> Option<TextReader> {
-    None
+pub fn text_reader(path: &str) -> Option<TextReader> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    modelfile::is_name(name).then_some(modelfile::read as TextReader)
 }
 
 /// The reader of a document, if it is in a format that declares deployments.
@@ -236,6 +283,8 @@ pub struct Deployment {
     /// What keys beside the arguments set, by setting id (`replicas`, `nodes`, `shm_bytes`, `host_memory_bytes`, and
     /// those of the engine). The run adds what [`Self::args`] set, which win.
     pub settings: Settings,
+    /// Variables that the platform fills on each machine; see [`Self::settings_on`].
+    pub filled: Vec<(String, Filled)>,
     /// Fields whose value is a variable or a placeholder.
     pub unresolved: Vec<String>,
 }
@@ -261,6 +310,7 @@ impl Deployment {
             quantization: None,
             args: Vec::new(),
             settings: Settings::default(),
+            filled: Vec::new(),
             unresolved: Vec::new(),
         }
     }

@@ -206,7 +206,10 @@ impl<'a> DeploymentView<'a> {
             engine: deployment.engine_name(),
             engine_version: deployment.engine_version.as_ref().map(|fact| fact.value.as_str()),
             model,
-            model_revision: settings.text("revision").or(revision),
+            model_revision: settings
+                .text("revision")
+                .or_else(|| settings.text("model_revision"))
+                .or(revision),
             context: dimension(
                 deployment,
                 deployment.context.iter().map(|fact| fact.value.into()),
@@ -215,7 +218,7 @@ impl<'a> DeploymentView<'a> {
             max_sequences: dimension(
                 deployment,
                 deployment.batch.iter().map(|fact| fact.value.into()),
-                &["max_sequences"],
+                &["max_sequences", "num_parallel", "parallel"],
             ),
             kv_cache: dimension(
                 deployment,
@@ -231,7 +234,9 @@ impl<'a> DeploymentView<'a> {
             tensor_parallel: setting(deployment, "tensor_parallel"),
             pipeline_parallel: setting(deployment, "pipeline_parallel"),
             data_parallel: setting(deployment, "data_parallel"),
-            memory_fraction: settings.number("memory_fraction"),
+            memory_fraction: settings
+                .number("memory_fraction")
+                .or_else(|| settings.number("free_memory_fraction")),
             accelerators: accelerators(deployment),
             accelerator_type: accelerator_type(deployment),
             nodes: settings.count("nodes"),
@@ -288,7 +293,14 @@ fn accelerators(deployment: &Deployment) -> Value {
 /// The kinds as written: the machines in our own format, else one name, or several that are alternatives.
 fn accelerator_type(deployment: &Deployment) -> Value {
     let names = |facts: &mut dyn Iterator<Item = &Fact<String>>| -> Vec<Value> {
-        facts.map(|name| name.value.as_str().into()).collect()
+        let mut names: Vec<Value> = Vec::new();
+        for name in facts.map(|name| Value::from(name.value.as_str())) {
+            // One kind in several counts is one kind.
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     };
     if deployment.format == Format::Own {
         let machines = names(&mut deployment.machines.iter());

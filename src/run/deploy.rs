@@ -139,7 +139,13 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
         deployment.settings.set(id, value.clone());
     }
     for id in &parsed.unresolved {
-        deployment.mark_unresolved(field_of(id));
+        let filled = deployment
+            .settings
+            .text(id)
+            .is_some_and(|value| deployment.is_filled(value));
+        if !filled {
+            deployment.mark_unresolved(field_of(id));
+        }
     }
     settled.model(deployment);
     settled.context(deployment);

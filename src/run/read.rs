@@ -152,7 +152,10 @@ fn parse(shown: &str, candidate: &Candidate, bytes: &[u8], sources: &Sources) ->
     };
     let source = sources.add(shown, text);
     let tree = if manifest::text_reader(shown).is_some() {
-        Tree::default()
+        Tree {
+            comments: manifest::modelfile::comments(&source),
+            ..Tree::default()
+        }
     } else {
         Tree::parse(&source)
     };
