@@ -160,26 +160,12 @@ enum Runs {
     Server(String),
 }
 
-/// Backends that serve no language model.
-const OTHERS: [&str; 17] = [
-    "whisper",
-    "piper",
-    "bark",
-    "stablediffusion",
-    "diffusers",
-    "rerankers",
-    "sentencetransformers",
-    "bert",
-    "tts",
-    "coqui",
-    "kokoro",
-    "silero",
-    "faster-whisper",
-    "musicgen",
-    "huggingface-embeddings",
-    "chatterbox",
-    "kitten",
-];
+/// Backends that serve language models and that oomlint cannot size. The others are for speech, pictures and
+/// embeddings (LocalAI `backend/index.yaml`).
+const SERVERS: [&str; 6] = ["exllama", "autogptq", "rwkv", "mamba", "tinygrad", "ds4"];
+
+/// Parts of names of backends for other tasks that are built on an engine of ours.
+const OTHERS: [&str; 5] = ["audio", "musicgen", "embeddings", "sentencetransformers", "rerank"];
 
 /// What a backend runs: its name may carry the device it was built for (`cuda12-llama-cpp`, `vllm-development`). A
 /// model without one is run by llama.cpp where it is a GGUF file.
@@ -207,7 +193,9 @@ fn runs(backend: Option<&Fact<String>>, model: Option<&Fact<String>>) -> Option<
         Runs::Engine(Engine::Mlx)
     } else if has("transformers") {
         Runs::Engine(Engine::Transformers)
-    } else {
+    } else if SERVERS.iter().any(|server| has(server)) {
         Runs::Server(backend.value.clone())
+    } else {
+        return None;
     })
 }

@@ -198,7 +198,7 @@ fn read(file: &Parsed, named: bool, world: &World) -> Read {
         .iter()
         .any(|document| own::recognizes(document.root()))
         || (named || !file.tree.problems.is_empty()) && mentions_us(text.as_bytes());
-    if !ours && is_helm_template(text) {
+    if !ours && is_helm_template(text, !file.tree.problems.is_empty()) {
         read.findings.extend(template_skipped(file));
         return read;
     }
@@ -251,25 +251,17 @@ fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
     root.unknown_aliases().into_iter().map(finding).collect()
 }
 
-/// True for the source of a chart: actions that only Helm can run.
-fn is_helm_template(text: &str) -> bool {
-    let marks = [
-        ".Values",
-        ".Release",
-        ".Chart",
-        "include \"",
-        "include `",
-        "template \"",
-        "{{- if",
-        "{{ if",
-        "{{- range",
-        "{{- with",
-        "{{- end",
-    ];
+/// True for the source of a chart: actions that only Helm can run. Other files hold templates too, as texts (a chat
+/// template of a model); actions that any template has count where they broke the YAML, which they do outside texts.
+fn is_helm_template(text: &str, broken: bool) -> bool {
+    let helm = [".Values", ".Release", ".Chart", "include \"", "include `", "template \""];
+    let any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
     text.contains("{{")
         && text.split("{{").skip(1).any(|action| {
             let action = action.split("}}").next().unwrap_or("");
-            marks.iter().any(|mark| format!("{{{{{action}").contains(mark))
+            let action = format!("{{{{{action}");
+            let has = |marks: &[&str]| marks.iter().any(|mark| action.contains(mark));
+            has(&helm) || broken && has(&any)
         })
 }
 
