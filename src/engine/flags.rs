@@ -269,7 +269,7 @@ impl FlagTable {
     }
 
     /// The flag of a spelling, and whether the spelling turns it round.
-    pub fn find(&self, name: &str) -> Option<(&Flag, bool)> {
+    pub(crate) fn find(&self, name: &str) -> Option<(&Flag, bool)> {
         let (at, negated) = self.by_name.get(&self.key(name))?;
         Some((self.flags.get(*at)?, *negated))
     }

@@ -49,6 +49,8 @@ pub(super) enum Syntax {
     Either,
     /// Inside `${...}` of a shell.
     Shell,
+    /// A here-document: a shell's references without its quotes.
+    Here,
 }
 
 /// What a name stands for.
@@ -103,6 +105,8 @@ pub(super) enum Operator {
 
 /// Longest text that references may make, in bytes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
+/// Longest reference, in bytes: a brace that nobody closes must not be looked for again and again.
+const MAX_REFERENCE: usize = 4096;
 /// Deepest nesting of references in references that is followed.
 const MAX_DEPTH: usize = 12;
 
@@ -283,7 +287,7 @@ fn closing_brace(value: &str, from: usize, shell: bool) -> Option<usize> {
     let bytes = value.as_bytes();
     let (mut at, mut depth) = (from, 0_usize);
     let mut quote = None;
-    while let Some(byte) = bytes.get(at) {
+    while let Some(byte) = bytes.get(at).filter(|_| at - from < MAX_REFERENCE) {
         match (byte, quote) {
             (b'\\', _) if shell && quote != Some(b'\'') => at += 1,
             (b'\'' | b'"', None) if shell => quote = Some(*byte),

@@ -5,11 +5,23 @@
 //! Shell scripts are read, never run; what only a run would tell stays as written and is named as unresolved.
 //! Which flags an engine has is data in `catalog/engines`, which image holds what is in `catalog/images.yaml`.
 
+mod devices;
+mod docker;
 mod environment;
 mod images;
 mod interpolation;
 mod options;
+mod programs;
+mod script;
+mod shell;
+mod start;
 mod text;
+mod variables;
+
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod tests;
 
 pub use environment::{Environment, Variable};
 pub use images::{ImageEngine, image_engine};
@@ -43,8 +55,11 @@ pub struct Launch<'a> {
 pub enum Words {
     /// Words, taken as they are.
     List(Vec<Text>),
-    /// One string that a shell (or a reader with a shell's rules) splits.
+    /// A script that a shell runs (`SkyPilot`'s `run`). A text that is plainly one command is split like [`Words::Line`].
     Shell(Text),
+    /// One command that no shell sees, split by a shell's rules for words (a compose string, llama-swap's `cmd`):
+    /// line ends are blanks.
+    Line(Text),
 }
 
 /// What an invocation is for.
@@ -91,12 +106,15 @@ pub struct Invocation {
 }
 
 /// The engines and downloads that a container starts, in the order of its command.
-pub fn invocations(_launch: &Launch<'_>) -> Vec<Invocation> {
-    Vec::new()
+pub fn invocations(launch: &Launch<'_>) -> Vec<Invocation> {
+    start::start(launch)
 }
 
+/// Words, and what is wrong with them in sentences.
+pub type SplitWords = (Vec<Fact<String>>, Vec<(Span, String)>);
+
 /// Splits a text that holds flags only (`VLLM_ADDITIONAL_ARGS`, an `extraArgs` string) as a shell would, with the
-/// variables of `environment`. The second part says what is wrong with it.
-pub fn words(_text: &Text, _environment: &Environment) -> (Vec<Fact<String>>, Vec<(Span, String)>) {
-    (Vec::new(), Vec::new())
+/// variables of `environment`.
+pub fn words(text: &Text, environment: &Environment) -> SplitWords {
+    variables::words(text, environment)
 }

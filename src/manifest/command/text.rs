@@ -51,14 +51,6 @@ struct Mention {
 }
 
 impl Place {
-    fn whole(sources: &Sources, span: Span) -> Option<Self> {
-        Some(Self {
-            file: sources.get(span.file())?,
-            range: span.start()..span.end(),
-            linear: false,
-        })
-    }
-
     /// The place of a part of a piece, `part` measured from the piece's first byte.
     fn part(&self, part: Range<usize>) -> Range<usize> {
         if !self.linear {
@@ -70,6 +62,15 @@ impl Place {
 }
 
 impl Mention {
+    /// The characters of the reference, or of the one that led to it.
+    fn written(&self) -> Option<(&Arc<SourceFile>, Range<usize>)> {
+        match (&self.place, &self.outer) {
+            (Some(place), _) => Some((&place.file, place.range.clone())),
+            (None, Some(outer)) => outer.written(),
+            (None, None) => None,
+        }
+    }
+
     /// The mentions that lead to one, outermost first.
     fn chain(innermost: Option<&Arc<Self>>) -> Vec<&Arc<Self>> {
         let mut chain = Vec::new();
@@ -208,15 +209,11 @@ impl Text {
         let shared = shared_depth(&chains);
         let mut found: Option<Place> = None;
         for ((piece, part), chain) in parts.iter().zip(&chains) {
-            let place = match chain.get(shared) {
-                Some(mention) => mention
-                    .place
-                    .as_ref()
-                    .map(|place| (&place.file, place.range.clone())),
-                None => piece
-                    .place
-                    .as_ref()
-                    .map(|place| (&place.file, place.part(part.clone()))),
+            // What no file holds (a sum, a word of our own) stands where it is referred to.
+            let place = match (chain.get(shared), &piece.place) {
+                (None, Some(place)) => Some((&place.file, place.part(part.clone()))),
+                (Some(mention), _) => mention.written(),
+                (None, None) => chain.last().and_then(|mention| mention.written()),
             };
             let Some((file, range)) = place else { continue };
             match &mut found {
@@ -299,6 +296,19 @@ impl Text {
             end = Some(piece.end);
         }
         end
+    }
+
+    /// The first byte from `at` on, before `end`, where a reference without a value begins; else `end`.
+    pub(super) fn next_sealed(&self, at: usize, end: usize) -> usize {
+        let first = self.pieces.partition_point(|piece| piece.end <= at);
+        let mut start = at;
+        for piece in self.pieces.iter().skip(first) {
+            if piece.sealed || start >= end {
+                break;
+            }
+            start = piece.end;
+        }
+        start.min(end)
     }
 
     /// True when a part of the text is a reference without a value.
