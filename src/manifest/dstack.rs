@@ -58,7 +58,7 @@ fn container(input: &Input<'_>) -> Container {
     container.environment = environment(input);
     container.image = keys::text(root, &["image"]);
     if let Some(entrypoint) = root.get("entrypoint").filter(|node| node.text().is_some()) {
-        container.entrypoint = Some(Words::Shell(Text::of_node(sources, entrypoint)));
+        container.entrypoint = Some(Words::Line(Text::of_node(sources, entrypoint)));
     }
     if let Some(commands) = root.get("commands") {
         let shell = ["bash", "-c"].map(Text::literal).to_vec();

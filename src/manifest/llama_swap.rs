@@ -69,7 +69,7 @@ fn container(
     let mut container = Container::new(name.clone(), model.span());
     container.environment = environment(model, macros, input);
     let command = expanded(&Text::of_node(sources, command), macros);
-    container.arguments = Some(Words::Shell(one_line(&command)));
+    container.arguments = Some(Words::Line(one_line(&command)));
     for (name, before) in hidden {
         match before {
             Some(value) => macros.insert(name, value),

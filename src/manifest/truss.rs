@@ -53,7 +53,7 @@ fn container(input: &Input<'_>) -> Container {
     container.environment = environment(root, input);
     container.image = keys::text(root, &["base_image", "image"]);
     if let Some(command) = root.at(&["docker_server", "start_command"]) {
-        container.entrypoint = Some(Words::Shell(Text::of_node(sources, command)));
+        container.entrypoint = Some(Words::Line(Text::of_node(sources, command)));
     }
     container.accelerators = accelerators(root, input);
     container.host_memory_bytes = memory(root);

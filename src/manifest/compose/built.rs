@@ -57,7 +57,7 @@ fn start(container: &Container) -> Option<Start> {
             .iter()
             .map(|text| text.value().to_owned())
             .collect::<Vec<_>>(),
-        Words::Shell(text) => text.value().split_whitespace().map(str::to_owned).collect(),
+        Words::Shell(text) | Words::Line(text) => text.value().split_whitespace().map(str::to_owned).collect(),
     };
     let mut all = container.entrypoint.as_ref().map(words).unwrap_or_default();
     all.extend(container.arguments.as_ref().map(words).unwrap_or_default());

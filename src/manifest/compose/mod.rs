@@ -158,7 +158,7 @@ fn words(node: Node<'_>, project: &Project<'_>) -> Option<Words> {
                 .map(|item| project.text(item))
                 .collect(),
         )),
-        Shape::Scalar => Some(Words::Shell(project.text(node))),
+        Shape::Scalar => Some(Words::Line(project.text(node))),
         _ => None,
     }
 }
