@@ -58,6 +58,7 @@ impl Declarations {
         declaration.index = self.items.len();
         let mut findings = settle(&mut declaration.deployment, sources);
         fill(&mut declaration.deployment, settings);
+        findings.extend(unresolved(&declaration.deployment));
         for finding in &mut findings {
             finding.deployment = Some(declaration.index);
         }
@@ -86,6 +87,40 @@ pub(super) fn collect(manifests: &Manifests, settings: &Settings, sources: &Sour
         }
     }
     all
+}
+
+/// Says which fields of another tool's file could not be checked, because their values are known only later.
+fn unresolved(deployment: &Deployment) -> Option<Finding> {
+    let fields = &deployment.unresolved;
+    if deployment.format == Format::Own || fields.is_empty() {
+        return None;
+    }
+    let place = |field: &String| {
+        let model = deployment.model.as_ref().filter(|_| field == "model");
+        let setting = SETTINGS_OF_FIELDS
+            .iter()
+            .filter(|(name, _)| name == field)
+            .find_map(|(_, id)| deployment.settings.get(id))
+            .or_else(|| deployment.settings.get(field));
+        model.or(setting).and_then(Fact::span)
+    };
+    let span = fields
+        .iter()
+        .find_map(place)
+        .or_else(|| deployment.name.span())
+        .unwrap_or(deployment.span);
+    let words: Vec<String> = fields.iter().map(|field| field.replace('_', " ")).collect();
+    let message = format!(
+        "{} was not checked for its {}: the value is known only when something outside this file fills it in",
+        deployment.name.value,
+        words.join(", ")
+    );
+    let label = Label {
+        span,
+        text: "a variable or a placeholder".to_owned(),
+    };
+    let help = "give a default (`${NAME:-value}`), or check the rendered file: ... | oomlint check -";
+    Some(Finding::at("value-unresolved", Severity::Info, message, label).with_help(help))
 }
 
 /// Lays the defaults of the settings under what a deployment declares.
@@ -154,13 +189,19 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     settled.findings
 }
 
+/// Fields of a report and settings of engines that give them under another name.
+const SETTINGS_OF_FIELDS: [(&str, &str); 5] = [
+    ("context", "ctx_size"),
+    ("context", "num_ctx"),
+    ("kv_cache", "cache_type_k"),
+    ("kv_cache", "cache_type_v"),
+    ("kv_cache", "kv_cache_type"),
+];
+
 /// The field of a report that a setting stands in.
 fn field_of(id: &str) -> &str {
-    match id {
-        "ctx_size" | "num_ctx" => "context",
-        "cache_type_k" | "cache_type_v" | "kv_cache_type" => "kv_cache",
-        other => other,
-    }
+    let named = SETTINGS_OF_FIELDS.iter().find(|(_, setting)| *setting == id);
+    named.map_or(id, |(field, _)| field)
 }
 
 /// Setting ids by which engines' arguments give the context.
