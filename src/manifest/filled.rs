@@ -22,13 +22,17 @@ impl Deployment {
     /// Names a variable that the platform fills: settings that it stands in are resolved on each machine.
     pub fn fill(&mut self, variable: &str, filled: Filled) {
         self.filled.push((variable.to_owned(), filled));
-        let open: Vec<String> = self
+    }
+
+    /// Takes the fields out of the unresolved ones whose value is known on each machine.
+    pub fn settle_filled(&mut self) {
+        let known: Vec<String> = self
             .settings
             .iter()
-            .filter(|(_, value)| self.value_on(&value.value, 1).is_some())
+            .filter(|(_, value)| self.is_filled(&value.value))
             .map(|(id, _)| id.to_owned())
             .collect();
-        self.unresolved.retain(|field| !open.contains(field));
+        self.unresolved.retain(|field| !known.contains(field));
     }
 
     /// True for a value that is known on each machine.

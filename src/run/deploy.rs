@@ -174,14 +174,9 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
         deployment.settings.set(id, value.clone());
     }
     for id in &parsed.unresolved {
-        let filled = deployment
-            .settings
-            .text(id)
-            .is_some_and(|value| deployment.is_filled(value));
-        if !filled {
-            deployment.mark_unresolved(field_of(id));
-        }
+        deployment.mark_unresolved(field_of(id));
     }
+    deployment.settle_filled();
     settled.model(deployment);
     settled.context(deployment);
     settled.kv_cache(deployment);
