@@ -156,9 +156,16 @@ fn accelerators(gpu: Node<'_>, input: &Input<'_>) -> Accelerators {
         Shape::Scalar => {
             let text = text(gpu);
             let mut start = 0;
-            for part in text.value().split(':') {
-                requirement(&text, start..start + part.len(), &mut found);
-                start += part.len() + 1;
+            let mut parts = text.value().split(':').peekable();
+            while let Some(part) = parts.next() {
+                let mut end = start + part.len();
+                // `A100:80GB` is one name: there is an A100 of another size too.
+                let is_name = part.contains(|c: char| c.is_ascii_alphabetic()) && !is_memory(part);
+                if let Some(memory) = parts.next_if(|next| is_name && is_memory(next) && !next.contains("..")) {
+                    end += 1 + memory.len();
+                }
+                requirement(&text, start..end, &mut found);
+                start = end + 1;
             }
         }
         Shape::Mapping => {
@@ -194,10 +201,7 @@ fn requirement(text: &Text, part: std::ops::Range<usize>, found: &mut Accelerato
     let trimmed = value.trim();
     let least = trimmed.split("..").next().unwrap_or("");
     let is_range = trimmed.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let upper = trimmed.to_ascii_uppercase();
-    let is_memory = trimmed.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && ["GB", "MB", "TB"].iter().any(|unit| upper.contains(unit));
-    if trimmed.is_empty() || is_memory || VENDORS.contains(&trimmed.to_ascii_lowercase().as_str()) {
+    if trimmed.is_empty() || is_memory(trimmed) || VENDORS.contains(&trimmed.to_ascii_lowercase().as_str()) {
         return;
     }
     if is_range {
@@ -219,6 +223,13 @@ fn requirement(text: &Text, part: std::ops::Range<usize>, found: &mut Accelerato
         }
         start += name.len() + 1;
     }
+}
+
+/// True for a size of memory or a range of sizes.
+fn is_memory(part: &str) -> bool {
+    let upper = part.trim().to_ascii_uppercase();
+    upper.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && ["GB", "MB", "TB"].iter().any(|unit| upper.contains(unit))
 }
 
 /// Most alternatives that are kept.

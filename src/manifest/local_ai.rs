@@ -93,12 +93,9 @@ fn deployment(root: Node<'_>, outer: Option<Fact<String>>, input: &Input<'_>) ->
     let model = keys::text(root, &["parameters", "model"]);
     let backend = keys::text(root, &["backend"]);
     let runs = runs(backend.as_ref(), model.as_ref())?;
-    // A template for models that are named elsewhere says nothing that could fit or not.
-    if model.is_none() && root.get("context_size").is_none() {
-        return None;
-    }
-    let name = keys::text(root, &["name"]).or(outer).or_else(|| model.clone());
-    let name = name.unwrap_or_else(|| Fact::derived("localai".to_owned(), [root.span()]));
+    // A template for models that are named elsewhere serves none.
+    let model = model?;
+    let name = keys::text(root, &["name"]).or(outer).unwrap_or_else(|| model.clone());
     let mut found = Deployment::new(name.clone(), input.source().id(), root.span(), Format::LocalAi);
     let place = backend.and_then(|backend| backend.span()).unwrap_or(root.span());
     match runs {
@@ -106,9 +103,7 @@ fn deployment(root: Node<'_>, outer: Option<Fact<String>>, input: &Input<'_>) ->
         Runs::Server(server) => found.server = Some(Fact::derived(server, [place])),
     }
     settings(&mut found, root);
-    if let Some(model) = model {
-        keys::declare_model(&mut found, model);
-    }
+    keys::declare_model(&mut found, model);
     downloads(&mut found, root);
     found.model_hints.push(name);
     Some(found)

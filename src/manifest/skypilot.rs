@@ -265,10 +265,12 @@ fn add(text: &Text, part: std::ops::Range<usize>, given: Option<&str>, kinds: &m
     };
     let start = part.start + (name.len() - name.trim_start().len());
     let name = text.part(start..start + name.trim().len());
+    // A slice of TPUs has its chips in its name.
+    let is_slice = name.value.to_ascii_lowercase().starts_with("tpu-");
     let kind = AcceleratorKind {
         label: Some("skypilot".to_owned()),
         name,
-        count: Some(count.unwrap_or(1)),
+        count: count.or((!is_slice).then_some(1)).filter(|count| !is_slice || *count > 1),
     };
     let known = kinds
         .iter()
