@@ -176,6 +176,7 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for id in &parsed.unresolved {
         deployment.mark_unresolved(field_of(id));
     }
+    deployment.settle_filled();
     settled.model(deployment);
     settled.context(deployment);
     settled.kv_cache(deployment);

@@ -161,7 +161,8 @@ impl<'a> Bench<'a> {
         machine: &'a Machine,
     ) -> Result<Self, Vec<Contradiction>> {
         let engine = deployment.engine_or_default();
-        let accelerators = engine::accelerators_used(engine, &deployment.settings, machine);
+        let settings = deployment.settings_on(machine.count);
+        let accelerators = engine::accelerators_used(engine, &settings, machine);
         let wanted = deployment.weight_format();
         let mut bench = Self {
             engine,
@@ -185,7 +186,7 @@ impl<'a> Bench<'a> {
                 model,
                 machine,
                 version,
-                settings: &deployment.settings,
+                settings: &settings,
                 weights_bytes: format.bytes,
             };
             let plan = engine::plan(engine, &request)?;

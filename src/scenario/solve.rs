@@ -117,11 +117,12 @@ impl Case<'_> {
         if !splits {
             return None;
         }
-        let now = engine::accelerators_used(self.engine(), &self.deployment.settings, self.machine);
+        let settings = self.deployment.settings_on(self.machine.count);
+        let now = engine::accelerators_used(self.engine(), &settings, self.machine);
         let mut best = None;
         for size in TENSOR_PARALLEL_SIZES.into_iter().filter(|size| *size > now) {
             let deployment = Deployment {
-                settings: split(&self.deployment.settings, size),
+                settings: split(&settings, size),
                 ..self.deployment.clone()
             };
             let machine = Machine {
