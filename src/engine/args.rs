@@ -591,7 +591,7 @@ fn is_flag(word: &str) -> bool {
 }
 
 /// A value that a shell, a chart or a person fills in later.
-fn is_placeholder(value: &str) -> bool {
+pub(crate) fn is_placeholder(value: &str) -> bool {
     value.contains('$') && !value.trim_start().starts_with('{')
         || value.contains("{{")
         || (value.starts_with('<') && value.ends_with('>'))

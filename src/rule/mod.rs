@@ -5,10 +5,12 @@
 //! of what rules may name; [`crate::lint`] runs them.
 
 pub mod condition;
+mod evaluate;
 mod fact_table;
 pub mod facts;
 mod file;
 mod load;
+pub mod setting_facts;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,6 @@ use std::sync::{Arc, OnceLock};
 use include_dir::{Dir, include_dir};
 
 use crate::finding::{Finding, Severity};
-use crate::nearest::did_you_mean;
 use crate::report::RuleSummary;
 use crate::source::Sources;
 
@@ -240,8 +241,7 @@ impl Problem {
 /// The fact of a path that a rule of a scope may name, or why there is none.
 fn named_fact(path: &str, scope: Scope) -> Result<&'static FactDefinition, String> {
     let Some(fact) = facts::find(path) else {
-        let paths = facts::facts().iter().map(|fact| fact.path);
-        return Err(format!("no fact is called `{path}`{}", did_you_mean(path, paths)));
+        return Err(format!("no fact is called `{path}`{}", facts::suggestion(path)));
     };
     if scope.knows(fact.scope) {
         return Ok(fact);
