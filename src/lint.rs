@@ -13,12 +13,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rayon::prelude::*;
 
-use crate::finding::{Edit, Finding, Fix, Label, Severity};
+use crate::finding::{Finding, Label, Severity};
 use crate::machine::Machine;
 use crate::model::Model;
 use crate::report::Deployed;
 use crate::rule::facts::{ManifestView, Value, View};
-use crate::rule::{FactDefinition, FixTemplate, Rule, Rules, Scope};
+use crate::rule::{FactDefinition, Rule, Rules, Scope, change};
 use crate::scenario::{Scenario, Solver};
 use crate::source::{Sources, Span};
 
@@ -305,7 +305,7 @@ fn finding(view: &View<'_>, rule: &Rule) -> Option<Finding> {
         .filter(|clause| clause.when.as_ref().is_none_or(|when| when.holds(view)));
     let lines: Vec<String> = spoken.filter_map(|clause| clause.say.render(view)).collect();
     finding.help = (!lines.is_empty()).then(|| lines.join("\n"));
-    finding.fix = rule.fix.as_ref().and_then(|fix| edit(view, fix));
+    finding.fix = change::propose(view, &rule.fix);
     Some(finding)
 }
 
@@ -340,29 +340,6 @@ fn about(view: &View<'_>, rule: &Rule, severity: Severity, message: String) -> F
             view.model.map_or("", |model| &model.path),
         ),
     }
-}
-
-/// The change a rule proposes, where the value it changes stands in a file.
-fn edit(view: &View<'_>, fix: &FixTemplate) -> Option<Fix> {
-    let crate::fact::Origin::At(span) = fix.set.origin(view)? else {
-        return None;
-    };
-    let value = match fix.to.read(view)? {
-        Value::Int(count) => count.to_string(),
-        Value::Text(words) => words.into_owned(),
-        _ => return None,
-    };
-    let quote = view
-        .sources
-        .slice(*span)
-        .chars()
-        .next()
-        .filter(|c| matches!(c, '"' | '\''));
-    let text = quote.map_or_else(|| value.clone(), |quote| format!("{quote}{value}{quote}"));
-    Some(Fix {
-        safe: fix.safe,
-        edits: vec![Edit { span: *span, text }],
-    })
 }
 
 impl<'a> Subject<'a> {

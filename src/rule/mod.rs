@@ -4,6 +4,7 @@
 //! and unit has been checked, or findings with the exact characters of what is wrong. [`facts`] is the schema
 //! of what rules may name; [`crate::lint`] runs them.
 
+pub mod change;
 pub mod condition;
 mod evaluate;
 mod fact_table;
@@ -29,6 +30,7 @@ use crate::finding::{Finding, Severity};
 use crate::report::RuleSummary;
 use crate::source::Sources;
 
+pub use change::{Change, FixTemplate};
 pub use condition::Condition;
 pub use facts::{FactDefinition, Scope, View};
 pub use file::RULE_INVALID;
@@ -65,8 +67,8 @@ pub struct Rule {
     pub cells: Vec<(String, Template)>,
     /// The way out, line by line. A line is left out where a fact it names is absent.
     pub help: Vec<Clause>,
-    /// A change that mends it.
-    pub fix: Option<FixTemplate>,
+    /// Changes that mend it; the first that can be made is proposed.
+    pub fix: Vec<FixTemplate>,
     /// Rules that stay silent where this one speaks.
     pub supersedes: Vec<Arc<str>>,
     /// Why it exists, in Markdown.
@@ -82,17 +84,6 @@ pub struct Clause {
     pub when: Option<Condition>,
     /// What is said.
     pub say: Template,
-}
-
-/// A change to the value of a fact.
-#[derive(Debug)]
-pub struct FixTemplate {
-    /// The fact whose characters change.
-    pub set: &'static FactDefinition,
-    /// The fact that gives the new value.
-    pub to: &'static FactDefinition,
-    /// True when it cannot change what the author meant.
-    pub safe: bool,
 }
 
 impl Rule {
