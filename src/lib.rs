@@ -7,11 +7,14 @@
 //!                                 -> rules -> findings -> suppression -> report
 //! ```
 
+pub mod baseline;
+pub mod changed;
 pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod fact;
 pub mod finding;
+pub mod fingerprint;
 pub mod fix;
 pub mod lint;
 pub mod machine;

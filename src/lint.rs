@@ -292,13 +292,15 @@ fn finding(view: &View<'_>, rule: &Rule) -> Option<Finding> {
     let message = rule.message.as_ref()?.render(view)?;
     let special = rule.severity_when.iter().find(|(when, _)| when.holds(view));
     let severity = special.map_or(rule.severity, |(_, severity)| *severity);
-    let mut labels = labels(view, rule);
-    let mut finding = if labels.is_empty() {
-        about(view, rule, severity, message)
-    } else {
-        Finding::at(&rule.id, severity, message, labels.remove(0))
+    let mut labels = labels(view, rule).into_iter();
+    let mut finding = match labels.next() {
+        None => about(view, rule, severity, message),
+        Some((fact, label)) => Finding {
+            fact: Some(fact),
+            ..Finding::at(&rule.id, severity, message, label)
+        },
     };
-    finding.related = labels;
+    finding.related = labels.map(|(_, label)| label).collect();
     let spoken = rule
         .help
         .iter()
@@ -310,14 +312,15 @@ fn finding(view: &View<'_>, rule: &Rule) -> Option<Finding> {
 }
 
 /// The labels whose fact a file states, each place once.
-fn labels(view: &View<'_>, rule: &Rule) -> Vec<Label> {
-    let mut labels: Vec<Label> = Vec::new();
+fn labels(view: &View<'_>, rule: &Rule) -> Vec<(&'static str, Label)> {
+    let mut labels: Vec<(&'static str, Label)> = Vec::new();
     for (fact, text) in &rule.labels {
         let label = fact
             .span(view)
             .zip(text.render(view))
             .map(|(span, text)| Label { span, text });
-        labels.extend(label.filter(|label| labels.iter().all(|other| other.span != label.span)));
+        let new = label.filter(|label| labels.iter().all(|(_, other)| other.span != label.span));
+        labels.extend(new.map(|label| (fact.path, label)));
     }
     labels
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::output::{self, Color, Output};
+use super::repair::{Known, Repair};
 use super::{CLEAN, FAILED, FINDINGS, NOTHING};
 use crate::config::{self, FailOn, Level, Settings};
 use crate::engine::settings::parse_count;
@@ -23,7 +24,7 @@ pub(super) struct CheckArguments {
     #[arg(value_name = "PATH", default_value = ".")]
     paths: Vec<PathBuf>,
 
-    /// Write a report: human, short, json, sarif, github or markdown, to the terminal or to FILE. Repeatable
+    /// Write a report: human, short, json, sarif, github, gitlab, junit, markdown or html, to the terminal or to FILE. Repeatable
     #[arg(
         long,
         value_name = "FORMAT[=FILE]",
@@ -34,6 +35,12 @@ pub(super) struct CheckArguments {
 
     #[command(flatten)]
     judgement: Judgement,
+
+    #[command(flatten)]
+    repair: Repair,
+
+    #[command(flatten)]
+    known: Known,
 
     #[command(flatten)]
     pub(super) scope: Scope,
@@ -50,11 +57,11 @@ pub(super) struct CheckArguments {
 /// Which findings count.
 #[derive(Debug, Default, Args)]
 struct Judgement {
-    /// Report only these rules or groups
+    /// Report only these rules: ids, groups, or beginnings of ids (`kv-cache`, `kv-*`)
     #[arg(long, value_name = "RULES", value_delimiter = ',')]
     select: Vec<String>,
 
-    /// Leave out these rules or groups
+    /// Leave out these rules: ids, groups, or beginnings of ids
     #[arg(long, value_name = "RULES", value_delimiter = ',')]
     ignore: Vec<String>,
 
@@ -221,12 +228,16 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
         Err(mistakes) => return give_up(mistakes, &outputs, arguments.color),
     };
     let judgement = &arguments.judgement;
+    if let Some(words) = arguments.repair.refusal(&arguments.paths) {
+        output::complain(words);
+        return FAILED;
+    }
     if let Some(words) = unknown_rule(judgement, &prepared.rules) {
         output::complain(&words);
         return FAILED;
     }
     for (rule, level) in &judgement.severity {
-        prepared.settings.severity.insert(rule.clone(), level.0);
+        prepared.settings.severity_typed.insert(rule.clone(), level.0);
     }
     let fail_on = judgement
         .fail_on
@@ -236,13 +247,25 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
         select: judgement.select.clone(),
         ignore: judgement.ignore.clone(),
     };
-    let outcome = match execute(&arguments.paths, prepared, selection) {
+    let judged = arguments.judge(&prepared, &selection).and_then(|outcome| {
+        if arguments.repair.diff {
+            output::print(&arguments.repair.diff_of(&outcome))?;
+        }
+        Ok(outcome)
+    });
+    let outcome = match judged {
         Ok(outcome) => outcome,
         Err(words) => {
             output::complain(&words);
             return FAILED;
         }
     };
+    // A diff is for `git apply`: reports go to files beside it.
+    let to_terminal = |output: &Output| output.file.is_none();
+    let outputs: Vec<Output> = outputs
+        .into_iter()
+        .filter(|output| !(arguments.repair.diff && to_terminal(output)))
+        .collect();
     let written = write(&outcome.report, &outputs, arguments.color);
     if !written || outcome.incomplete {
         return FAILED;
@@ -253,8 +276,9 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
 /// Runs with `-` among the paths taken as the standard input.
 pub(super) fn execute(
     paths: &[PathBuf],
-    prepared: Prepared,
-    selection: Selection,
+    prepared: &Prepared,
+    selection: &Selection,
+    sources: Arc<Sources>,
 ) -> Result<Outcome, String> {
     let mut stdin = None;
     if paths.iter().any(|path| path == Path::new("-")) {
@@ -268,18 +292,12 @@ pub(super) fn execute(
         .filter(|path| *path != Path::new("-"))
         .cloned()
         .collect();
-    let Prepared {
-        settings,
-        rules,
-        sources,
-    } = prepared;
-    let settings = Arc::new(settings);
     Ok(run::run(&Run {
         paths,
         stdin,
-        settings,
-        rules: &rules,
-        selection,
+        settings: Arc::new(prepared.settings.clone()),
+        rules: &prepared.rules,
+        selection: selection.clone(),
         sources,
     }))
 }
@@ -322,7 +340,8 @@ fn unknown_rule(judgement: &Judgement, rules: &Rules) -> Option<String> {
         .iter()
         .flat_map(|rule| [&*rule.id, rule.group.as_str()])
         .collect();
-    let unknown = typed.into_iter().find(|name| !known.contains(&name.as_str()))?;
+    let is_known = |name: &str| rules.iter().any(|rule| Selection::names(name, &rule.id, &rule.group));
+    let unknown = typed.into_iter().find(|name| !is_known(name))?;
     let near = crate::nearest::nearest(unknown, known.iter().copied());
     let hint = near.map_or("`oomlint rules` lists them".to_owned(), |near| {
         format!("did you mean `{near}`?")
@@ -339,6 +358,20 @@ pub(super) fn human() -> Vec<Output> {
 }
 
 impl CheckArguments {
+    /// The findings that count: those of the run, or of the last run after fixes, without the old ones.
+    fn judge(&self, prepared: &Prepared, selection: &Selection) -> Result<Outcome, String> {
+        let once = |sources: Arc<Sources>| {
+            let mut outcome = execute(&self.paths, prepared, selection, sources)?;
+            self.known.apply(&mut outcome, prepared, selection)?;
+            Ok(outcome)
+        };
+        let outcome = once(Arc::clone(&prepared.sources))?;
+        if self.repair.fix && !self.repair.diff {
+            return self.repair.mend(outcome, &|| once(Arc::default()));
+        }
+        Ok(outcome)
+    }
+
     /// What `oomlint` alone means: `oomlint check .`, with the environment's settings.
     pub(super) fn here() -> Self {
         #[derive(clap::Parser)]

@@ -5,6 +5,7 @@ mod check;
 mod explain;
 mod inspect;
 mod output;
+mod repair;
 mod table;
 
 use std::process::ExitCode;

@@ -216,6 +216,12 @@ impl Sources {
             .cloned()
     }
 
+    /// True when a text of a path was read.
+    pub fn has(&self, path: &str) -> bool {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.iter().any(|file| file.path() == path)
+    }
+
     /// The characters of a span.
     pub fn slice(&self, span: Span) -> String {
         self.get(span.file())

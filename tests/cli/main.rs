@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod fixes;
 mod hostile;
 mod settings;
 
