@@ -11,6 +11,7 @@ mod fact_table;
 pub mod facts;
 mod file;
 mod load;
+pub mod page;
 pub mod setting_facts;
 pub mod template;
 #[cfg(test)]
@@ -20,7 +21,6 @@ pub(crate) mod units;
 pub(crate) mod world;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -84,59 +84,6 @@ pub struct Clause {
     pub when: Option<Condition>,
     /// What is said.
     pub say: Template,
-}
-
-impl Rule {
-    /// The rule's page for a terminal: Markdown that reads well as it is.
-    pub fn explain(&self) -> String {
-        let mut page = format!("# {}\n\n{}\n\n", self.id, self.summary);
-        let since = if self.since.is_empty() {
-            String::new()
-        } else {
-            format!(" Since {}.", self.since)
-        };
-        let _ = writeln!(
-            page,
-            "Severity: {}. Group: {}. Scope: {}.{since}",
-            self.severity.word(),
-            self.group,
-            self.scope.word()
-        );
-        for (when, severity) in &self.severity_when {
-            let _ = writeln!(
-                page,
-                "Severity {} where `{}`.",
-                severity.word(),
-                one_line(when.text())
-            );
-        }
-        if let Some(when) = &self.when {
-            let _ = write!(
-                page,
-                "\n## When\n\n    {}\n",
-                when.text().trim_end().replace('\n', "\n    ")
-            );
-        }
-        if !self.why.is_empty() {
-            let _ = write!(page, "\n## Why\n\n{}\n", self.why.trim_end());
-        }
-        if !self.supersedes.is_empty() {
-            let _ = write!(
-                page,
-                "\nWhere it speaks, these stay silent: {}.\n",
-                self.supersedes.join(", ")
-            );
-        }
-        let _ = write!(page, "\nTo silence it: `# oomlint: ignore[{}] reason`\n", self.id);
-        if !self.references.is_empty() {
-            let _ = write!(page, "\n## References\n\n- {}\n", self.references.join("\n- "));
-        }
-        page
-    }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The rules of a run, sorted by id.
