@@ -167,8 +167,11 @@ impl SettingId {
     }
 }
 
-/// The type that holds the values of every engine's flag: text where they have nothing in common.
+/// The type that holds the values of every engine's flag: text where they have nothing in common. A flag that takes
+/// any text beside switches or numbers takes those words too (`--max-lora-rank 16` is a choice of vLLM's).
 fn common(kinds: &[Kind]) -> Kind {
+    let typed: Vec<Kind> = kinds.iter().copied().filter(|kind| *kind != Kind::Text).collect();
+    let kinds = if typed.is_empty() { kinds } else { &typed };
     let Some(first) = kinds.first() else {
         return Kind::Text;
     };
