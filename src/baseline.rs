@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fingerprint::Fingerprint;
 use crate::finding::Finding;
+use crate::fingerprint::Fingerprint;
 use crate::report::Report;
 use crate::rule::Rules;
 
@@ -61,7 +61,11 @@ impl Baseline {
     pub fn of(report: &Report) -> Self {
         let mut counts = BTreeMap::new();
         for finding in &report.findings {
-            if finding.suppressed.as_deref().is_none_or(|reason| reason == REASON) {
+            if finding
+                .suppressed
+                .as_deref()
+                .is_none_or(|reason| reason == REASON)
+            {
                 *counts.entry(Fingerprint::of(report, finding)).or_insert(0) += 1;
             }
         }
@@ -121,7 +125,9 @@ impl Baseline {
             .iter()
             .map(|finding| {
                 let is_open = finding.suppressed.is_none();
-                let count = left.get_mut(&Fingerprint::of(report, finding)).filter(|_| is_open);
+                let count = left
+                    .get_mut(&Fingerprint::of(report, finding))
+                    .filter(|_| is_open);
                 match count {
                     Some(count) if *count > 0 => {
                         *count -= 1;
@@ -136,8 +142,12 @@ impl Baseline {
                 finding.suppressed = Some(REASON.to_owned());
             }
         }
-        let stale = left.iter().filter(|(of, count)| **count > 0 && complete(&of.path));
-        report.findings.extend(stale.map(|(of, count)| complaint(of, *count, path, rules)));
+        let stale = left
+            .iter()
+            .filter(|(of, count)| **count > 0 && complete(&of.path));
+        report
+            .findings
+            .extend(stale.map(|(of, count)| complaint(of, *count, path, rules)));
         crate::run::settle(report);
     }
 }

@@ -13,6 +13,9 @@ use crate::finding::Finding;
 use crate::report::Report;
 use crate::source::Span;
 
+/// The lines of a file that is new, or has none.
+const EVERY_LINE: Range<usize> = 0..usize::MAX;
+
 /// Changed lines by absolute path.
 #[derive(Debug, Default)]
 pub struct Changed {
@@ -31,8 +34,13 @@ impl Changed {
         }
         let root = git(&["rev-parse", "--show-toplevel"])?;
         let root = PathBuf::from(root.trim_end_matches(['\r', '\n']));
-        let commit = git(&["rev-parse", "--verify", "--quiet", &format!("{revision}^{{commit}}")])
-            .map_err(|_| format!("git knows no revision `{revision}`"))?;
+        let commit = git(&[
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            &format!("{revision}^{{commit}}"),
+        ])
+        .map_err(|_| format!("git knows no revision `{revision}`"))?;
         let diff = git(&[
             "diff",
             "--unified=0",
@@ -46,9 +54,16 @@ impl Changed {
         ])?;
         let mut changed = Self::default();
         changed.read(&root, &diff);
-        let new = git(&["ls-files", "--others", "--exclude-standard", "--full-name", "-z", ":/"])?;
+        let new = git(&[
+            "ls-files",
+            "--others",
+            "--exclude-standard",
+            "--full-name",
+            "-z",
+            ":/",
+        ])?;
         for path in new.split('\0').filter(|path| !path.is_empty()) {
-            changed.files.insert(root.join(path), vec![0..usize::MAX]);
+            changed.files.insert(root.join(path), Vec::from([EVERY_LINE]));
         }
         Ok(changed)
     }
@@ -63,7 +78,7 @@ impl Changed {
             } else if let Some(names) = line.strip_prefix("Binary files ") {
                 let path = names.split(" and ").last().unwrap_or("");
                 let path = root.join(unquoted(path.trim_end_matches(" differ")));
-                self.files.insert(path, vec![0..usize::MAX]);
+                self.files.insert(path, Vec::from([EVERY_LINE]));
             } else if let Some(hunk) = line.strip_prefix("@@ ")
                 && let (Some(file), Some(range)) = (&file, lines(hunk))
             {
@@ -90,8 +105,12 @@ impl Changed {
         let deployed = finding.deployment.and_then(|at| report.deployments.get(at));
         spans.extend(deployed.map(|deployed| deployed.deployment.span));
         let model = deployed.and_then(|deployed| report.models.get(deployed.model?));
-        let folders = model.map(|model| model.path.as_str()).into_iter().chain(finding.path.as_deref());
-        spans.into_iter().any(|span| self.touches(report, span)) || folders.into_iter().any(|path| self.holds(path))
+        let folders = model
+            .map(|model| model.path.as_str())
+            .into_iter()
+            .chain(finding.path.as_deref());
+        spans.into_iter().any(|span| self.touches(report, span))
+            || folders.into_iter().any(|path| self.holds(path))
     }
 
     /// True where a line of some characters has changed.
@@ -104,7 +123,9 @@ impl Changed {
         };
         let end = span.start() + file.slice(span).trim_end().len();
         let (first, last) = (file.line_of(span.start()), file.line_of(end));
-        ranges.iter().any(|range| range.start <= last && first < range.end)
+        ranges
+            .iter()
+            .any(|range| range.start <= last && first < range.end)
     }
 
     /// True where a file or one in a folder has changed.

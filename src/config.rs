@@ -135,7 +135,18 @@ pub struct Settings {
 impl Settings {
     /// True when the settings leave out a path (as reports print it).
     pub fn excludes(&self, path: &str) -> bool {
-        self.exclude.as_ref().is_some_and(|globs| matches(globs, path))
+        self.exclude.as_ref().is_some_and(|globs| matches(globs, path)) || self.is_rule_tree(path)
+    }
+
+    /// True inside of a folder of rules: the trees beside them are wrong on purpose.
+    fn is_rule_tree(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let inside = |folder: &PathBuf| {
+            let folder = PathBuf::from(crate::walk::display(folder));
+            path.strip_prefix(folder)
+                .is_ok_and(|rest| rest.components().next().is_some())
+        };
+        self.rules.iter().any(inside)
     }
 }
 
@@ -195,7 +206,16 @@ fn unreadable(why: &str, path: &str) -> Finding {
 }
 
 const KEYS: [&str; 10] = [
-    "severity", "ignore", "overrides", "exclude", "models", "machines", "rules", "machine", "context", "fail-on",
+    "severity",
+    "ignore",
+    "overrides",
+    "exclude",
+    "models",
+    "machines",
+    "rules",
+    "machine",
+    "context",
+    "fail-on",
 ];
 
 fn parse(file: &Arc<SourceFile>, folder: &Path) -> (Settings, Vec<Finding>) {

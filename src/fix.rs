@@ -67,7 +67,11 @@ pub fn fix<'f>(sources: &Sources, findings: impl Iterator<Item = &'f Finding>, w
             continue;
         }
         let path = file.path().to_owned();
-        by_file.entry(path).or_insert_with(|| (file, Vec::new())).1.push(fix);
+        by_file
+            .entry(path)
+            .or_insert_with(|| (file, Vec::new()))
+            .1
+            .push(fix);
     }
     by_file
         .into_values()
@@ -146,7 +150,10 @@ pub fn write(fixed: &Fixed) -> Result<(), String> {
     let path = fs::canonicalize(&fixed.path).map_err(|error| told(&error))?;
     let now = fs::read(&path).map_err(|error| told(&error))?;
     if now != fixed.before.as_bytes() {
-        return Err(format!("{} has changed since it was read, so it was not fixed", fixed.path));
+        return Err(format!(
+            "{} has changed since it was read, so it was not fixed",
+            fixed.path
+        ));
     }
     replace(&path, fixed.after.as_bytes()).map_err(|error| told(&error))
 }

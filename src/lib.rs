@@ -28,6 +28,7 @@ pub mod run;
 pub mod scenario;
 pub mod source;
 pub mod suppress;
+pub mod trees;
 pub mod walk;
 
 pub use memory::kv::{KV_CACHE_ALLOC_STEP, KvCacheParams, kv_cache_bytes, kv_cache_bytes_from_params};

@@ -142,7 +142,10 @@ pub fn run(request: &Run<'_>) -> Outcome {
 pub fn settle(report: &mut Report) {
     report.findings = finish::sorted(std::mem::take(&mut report.findings), &report.sources);
     let count = |severity| finish::count(&report.findings, severity);
-    let suppressed = report.findings.iter().filter(|finding| finding.suppressed.is_some());
+    let suppressed = report
+        .findings
+        .iter()
+        .filter(|finding| finding.suppressed.is_some());
     report.summary = Summary {
         errors: count(Severity::Error),
         warnings: count(Severity::Warning),

@@ -2,8 +2,6 @@
 //!
 //! After a change, `UPDATE_EXPECTED=1 cargo test --test docs` writes them anew; read the diff.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -36,7 +36,10 @@ fn spoken(file: &str, lines: &str) -> BTreeSet<String> {
     }
     write(&folder.path().join(".oomlint.yaml"), "rules: [oomlint-rules]\n");
     write(&folder.path().join("m/config.json"), CONFIG);
-    let manifest = format!("oomlint: 1\ndeployments:\n  - name: chat\n    model: {}m\n{lines}", "../".repeat(file.matches('/').count()));
+    let manifest = format!(
+        "oomlint: 1\ndeployments:\n  - name: chat\n    model: {}m\n{lines}",
+        "../".repeat(file.matches('/').count())
+    );
     write(&folder.path().join(file), &manifest);
     let output = Command::new(env!("CARGO_BIN_EXE_oomlint"))
         .args(["check", file, "--output", "json"])
@@ -62,7 +65,10 @@ fn the_guide_has_rules_and_each_has_a_name() {
 #[test]
 fn production_keeps_its_memory_free_and_other_folders_need_not() {
     let full = "    engine: vllm\n    machines: [l4]\n    context: 16k\n    quantization: as-published\n";
-    assert_eq!(spoken("production/chat.yaml", full), set(["production-keeps-memory-free"]));
+    assert_eq!(
+        spoken("production/chat.yaml", full),
+        set(["production-keeps-memory-free"])
+    );
     assert_eq!(spoken("staging/chat.yaml", full), set([]));
     let roomy = full.replace("l4", "h100-sxm-80gb");
     assert_eq!(spoken("production/chat.yaml", &roomy), set([]));
@@ -84,12 +90,17 @@ fn machines_that_are_not_on_the_list_are_told() {
 #[test]
 fn a_release_that_is_unknown_makes_a_warning_and_an_old_one_nothing() {
     let lines = |version: &str| {
-        format!("    engine: vllm\n    context: 16k\n    machines: [l4]\n{version}    args: [\"--swap-space\", \"4\"]\n")
+        format!(
+            "    engine: vllm\n    context: 16k\n    machines: [l4]\n{version}    args: [\"--swap-space\", \"4\"]\n"
+        )
     };
     let gone = set(["swap-space-gone"]);
     assert_eq!(spoken("a.yaml", &lines("")), gone);
     assert_eq!(spoken("a.yaml", &lines("    engine_version: \"0.20.0\"\n")), gone);
-    assert_eq!(spoken("a.yaml", &lines("    engine_version: \"0.16.0\"\n")), set([]));
+    assert_eq!(
+        spoken("a.yaml", &lines("    engine_version: \"0.16.0\"\n")),
+        set([])
+    );
 }
 
 #[test]

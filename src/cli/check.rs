@@ -1,5 +1,6 @@
 //! `oomlint check`: from what was typed, the environment and the settings file to one run and its exit code.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,6 +90,10 @@ pub(super) struct Scope {
     #[arg(long, value_name = "FILE", env = "OOMLINT_CONFIG")]
     config: Option<PathBuf>,
 
+    /// Read no settings file
+    #[arg(long, conflicts_with = "config")]
+    no_config: bool,
+
     /// Take the rule files of DIR too. Repeatable
     #[arg(long, value_name = "DIR")]
     rules: Vec<PathBuf>,
@@ -135,7 +140,12 @@ impl Scope {
                 .build_global();
         }
         let sources = Arc::new(Sources::default());
-        let file = self.config.clone().or_else(|| config::discover(Path::new(".")));
+        let discovered = || config::discover(Path::new(".")).filter(|_| !self.no_config);
+        let file = self
+            .config
+            .clone()
+            .filter(|_| !self.no_config)
+            .or_else(discovered);
         let (mut settings, mut mistakes) = match file {
             Some(file) => config::read(&file, &sources),
             None => (Settings::default(), Vec::new()),
@@ -165,10 +175,24 @@ impl Scope {
 /// The built-in rules and those of the folders given.
 fn load_rules(folders: &[PathBuf], sources: &Sources) -> Result<Rules, Vec<Finding>> {
     let mut files = Vec::new();
+    let mut seen = BTreeSet::new();
     for folder in folders {
+        // The settings and the command line may name one folder by two paths.
+        if !seen.insert(std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone())) {
+            continue;
+        }
+        // The trees that rules are tested on hold manifests, not rules.
+        let is_tree = |entry: &walkdir::DirEntry| {
+            let name = entry.file_name().to_string_lossy();
+            entry.depth() > 0
+                && entry.file_type().is_dir()
+                && (name == "tests" || crate::trees::is_case(&name))
+        };
         let found = walkdir::WalkDir::new(folder)
             .follow_links(true)
-            .sort_by_file_name();
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(move |entry| !is_tree(entry));
         for entry in found {
             let read = entry.map_err(|error| error.to_string()).and_then(|entry| {
                 let path = entry.path();
@@ -340,7 +364,11 @@ fn unknown_rule(judgement: &Judgement, rules: &Rules) -> Option<String> {
         .iter()
         .flat_map(|rule| [&*rule.id, rule.group.as_str()])
         .collect();
-    let is_known = |name: &str| rules.iter().any(|rule| Selection::names(name, &rule.id, &rule.group));
+    let is_known = |name: &str| {
+        rules
+            .iter()
+            .any(|rule| Selection::names(name, &rule.id, &rule.group))
+    };
     let unknown = typed.into_iter().find(|name| !is_known(name))?;
     let near = crate::nearest::nearest(unknown, known.iter().copied());
     let hint = near.map_or("`oomlint rules` lists them".to_owned(), |near| {

@@ -60,7 +60,11 @@ impl Repair {
     }
 
     fn wanted(&self) -> Wanted {
-        if self.unsafe_fixes { Wanted::All } else { Wanted::Safe }
+        if self.unsafe_fixes {
+            Wanted::All
+        } else {
+            Wanted::Safe
+        }
     }
 
     /// The fixes of a run as a diff.
@@ -113,7 +117,11 @@ impl Repair {
 }
 
 fn fixes(count: usize) -> String {
-    if count == 1 { "1 fix".to_owned() } else { format!("{count} fixes") }
+    if count == 1 {
+        "1 fix".to_owned()
+    } else {
+        format!("{count} fixes")
+    }
 }
 
 impl Known {
@@ -134,8 +142,7 @@ impl Known {
             let baseline = read(file)?;
             let everything = selection.is_everything();
             let sources = std::sync::Arc::clone(&report.sources);
-            let complete =
-                |path: &str| everything && (sources.has(path) || !Path::new(path).exists());
+            let complete = |path: &str| everything && (sources.has(path) || !Path::new(path).exists());
             baseline.apply(report, &crate::walk::display(file), &prepared.rules, &complete);
         }
         if let Some(revision) = &self.changed_since {
@@ -155,6 +162,9 @@ fn read(file: &Path) -> Result<Baseline, String> {
 fn write(file: &Path, text: &str) -> Result<(), String> {
     std::fs::write(file, text).map_err(|error| {
         let shown = crate::walk::display(file);
-        format!("cannot write the baseline {shown}: {}", crate::walk::plain(&error))
+        format!(
+            "cannot write the baseline {shown}: {}",
+            crate::walk::plain(&error)
+        )
     })
 }

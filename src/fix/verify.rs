@@ -5,7 +5,7 @@
 //! deletes it and come where an edit inserts it, and a comment may go only with the lines that go.
 
 use crate::finding::Edit;
-use crate::source::tree::{Node, Shape, Tree};
+use crate::source::tree::{Node, Shape, Style, Tree};
 use crate::source::{SourceFile, Span};
 
 /// The most pairs of nodes compared; a file larger than that is not fixed.
@@ -23,7 +23,10 @@ pub(super) fn verified(file: &SourceFile, edits: &[Edit]) -> Result<String, Stri
     if before.documents.len() != after.documents.len() {
         return refused("the file would have another number of documents");
     }
-    let kept = before.comments.iter().filter(|comment| !deleted(edits, comment.span));
+    let kept = before
+        .comments
+        .iter()
+        .filter(|comment| !deleted(edits, comment.span));
     if !kept.map(|c| &c.text).eq(after.comments.iter().map(|c| &c.text)) {
         return refused("a comment would change");
     }
@@ -111,7 +114,9 @@ impl Walk<'_> {
 
     /// The edits inside of some characters, those at their two ends included.
     fn edits_of(&self, span: Span) -> &[Edit] {
-        let start = self.edits.partition_point(|edit| edit.span.start() < span.start());
+        let start = self
+            .edits
+            .partition_point(|edit| edit.span.start() < span.start());
         let end = self.edits.partition_point(|edit| edit.span.end() <= span.end());
         self.edits.get(start..end).unwrap_or(&[])
     }
@@ -181,14 +186,19 @@ impl Walk<'_> {
         if edits.iter().any(|edit| edit.span == old.span()) && !after.trim().is_empty() {
             return Ok(());
         }
-        match self.rewritten(old, edits).as_deref() == Some(after) {
-            true => Ok(()),
-            false => Err(format!(
-                "`{}` would become `{}`",
-                shortened(before),
-                shortened(after)
-            )),
+        let rewritten = self.rewritten(old, edits);
+        // Where lines are folded into one, a line that goes takes its blank along.
+        let folds = old.style() != Some(Style::Literal) && self.old.slice(old.span()).contains('\n');
+        let alike =
+            |text: &String| text == after || (folds && text.split_whitespace().eq(after.split_whitespace()));
+        if rewritten.is_some_and(|text| alike(&text)) {
+            return Ok(());
         }
+        Err(format!(
+            "`{}` would become `{}`",
+            shortened(before),
+            shortened(after)
+        ))
     }
 
     /// The value with the edits made in the value instead of in its characters.

@@ -65,7 +65,11 @@ fn add_finding(page: &mut String, report: &Report, finding: &Finding) {
         Severity::Warning => "warning",
         Severity::Info => "info",
     };
-    let suppressed = if finding.suppressed.is_some() { " suppressed" } else { "" };
+    let suppressed = if finding.suppressed.is_some() {
+        " suppressed"
+    } else {
+        ""
+    };
     let _ = writeln!(
         page,
         "<article class=\"{class}{suppressed}\">\n<p>{class} <code>{}</code><br><strong>{}</strong></p>",
@@ -138,7 +142,11 @@ fn add_scenarios(page: &mut String, report: &Report) {
     if report.scenarios.is_empty() {
         return;
     }
-    let _ = write!(page, "<h2>{}</h2>\n<table>\n<tr>", plural(report.scenarios.len(), "scenario"));
+    let _ = write!(
+        page,
+        "<h2>{}</h2>\n<table>\n<tr>",
+        plural(report.scenarios.len(), "scenario")
+    );
     for heading in [
         "model",
         "machine",

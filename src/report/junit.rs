@@ -1,4 +1,4 @@
-//! JUnit XML, which every CI service shows.
+//! `JUnit` XML, which every CI service shows.
 //!
 //! In: a report. Out: a suite for each file, with a case for each error (a failure), for each other finding (passed,
 //! with its words as output) and for each deployment that nothing is said of (passed). Suppressed findings are
@@ -21,9 +21,15 @@ pub(super) fn render(report: &Report) -> String {
         cases.entry(path).or_default().push(case(report, finding));
     }
     for (at, deployed) in report.deployments.iter().enumerate() {
-        let spoken = report.findings.iter().any(|finding| finding.deployment == Some(at));
+        let spoken = report
+            .findings
+            .iter()
+            .any(|finding| finding.deployment == Some(at));
         if let (false, Some(file)) = (spoken, report.sources.get(deployed.deployment.file)) {
-            let mut case = TestCase::new(sanitize(&deployed.deployment.name.value), TestCaseStatus::success());
+            let mut case = TestCase::new(
+                sanitize(&deployed.deployment.name.value),
+                TestCaseStatus::success(),
+            );
             case.set_classname("deployment");
             cases.entry(file.path().to_owned()).or_default().push(case);
         }

@@ -157,7 +157,7 @@ pub enum OutputFormat {
     Github,
     /// GitLab's Code Quality report.
     Gitlab,
-    /// JUnit XML.
+    /// `JUnit` XML.
     Junit,
     /// A job summary.
     Markdown,

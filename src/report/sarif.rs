@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::json::to_text;
 use super::place::{Place, path_of};
 use super::{Report, RuleSummary};
-use crate::fingerprint::Numbering;
 use crate::finding::{Edit, Finding, Label, Severity};
+use crate::fingerprint::Numbering;
 use crate::source::{Sources, Span};
 
 /// The schema that the output follows.
@@ -227,12 +227,7 @@ struct ResultView<'a> {
 }
 
 impl<'a> ResultView<'a> {
-    fn new(
-        report: &'a Report,
-        rules: &Rules<'a>,
-        finding: &'a Finding,
-        numbering: &mut Numbering,
-    ) -> Self {
+    fn new(report: &'a Report, rules: &Rules<'a>, finding: &'a Finding, numbering: &mut Numbering) -> Self {
         let sources = &report.sources;
         let related = finding.related.iter().enumerate();
         Self {

@@ -124,7 +124,9 @@ impl<'a> Argument<'a> {
         };
         let values = |from: usize| {
             let rest = deployment.args.get(from..).unwrap_or(&[]);
-            rest.iter().take_while(|word| !word.value.starts_with('-')).count()
+            rest.iter()
+                .take_while(|word| !word.value.starts_with('-'))
+                .count()
         };
         if deployment.args.get(at).is_some_and(is_flag) {
             return Some(Self {
@@ -134,7 +136,11 @@ impl<'a> Argument<'a> {
         let flag = deployment.args.get(..at)?.iter().rposition(is_flag)?;
         let engine = deployment.engine.as_ref().map(|engine| engine.value);
         let name = &deployment.args.get(flag)?.value;
-        let end = if takes_many(engine, name) { at + values(at) } else { at + 1 };
+        let end = if takes_many(engine, name) {
+            at + values(at)
+        } else {
+            at + 1
+        };
         Some(Self {
             words: deployment.args.get(flag..end)?,
         })
@@ -160,12 +166,12 @@ fn remove(view: &View<'_>, fact: &FactDefinition) -> Option<Vec<Edit>> {
     if one.node.span() == other.node.span() && one.node.span() != first {
         return Some(vec![cut_words(&file, one.node, first.start(), last.end())?]);
     }
-    let (list, from) = one.item()?;
+    let (items, from) = one.item()?;
     let (same, to) = other.item()?;
-    if list.span() != same.span() || one.node.span() != first || other.node.span() != last {
+    if items.span() != same.span() || one.node.span() != first || other.node.span() != last {
         return None;
     }
-    let items: Vec<Span> = list.items().map(Node::mention).collect();
+    let items: Vec<Span> = items.items().map(Node::mention).collect();
     if from == 0 && to + 1 == items.len() {
         return Some(vec![one.up(1)?.cut_pair(&file)?]);
     }
@@ -190,13 +196,16 @@ fn cut_words(file: &SourceFile, scalar: Node<'_>, start: usize, end: usize) -> O
     let continued = rest.trim() == "\\" || rest.trim().is_empty();
     let is_block = matches!(scalar.style(), Some(Style::Literal | Style::Folded));
     if before.trim().is_empty() && continued && is_block {
-        let whole = (rest.len() + 1).min(after.len());
-        // The last line of a command with the one before it ending in `\` would join what follows: keep that.
-        if rest.trim() == "\\" || !text.get(..line)?.trim_end().ends_with('\\') {
-            return Some(cut(file, line, end + whole));
+        if rest.trim() == "\\" {
+            return Some(cut(file, line, end + (rest.len() + 1).min(after.len())));
         }
-        let previous = text.get(..line)?.trim_end().strip_suffix('\\')?.trim_end().len();
-        return Some(cut(file, previous, end + rest.len()));
+        // The line before a last one goes on no longer: its `\` would take in what follows.
+        let above = text.get(..line)?.trim_end_matches(['\n', '\r']);
+        let kept = above
+            .trim_end()
+            .strip_suffix('\\')
+            .map_or(above.len(), |kept| kept.trim_end().len());
+        return Some(cut(file, kept, end + rest.trim_end_matches('\r').len()));
     }
     let blanks = before.len() - before.trim_end_matches([' ', '\t']).len();
     if blanks > 0 && start - blanks > scalar.span().start() {
@@ -219,7 +228,10 @@ fn cut_items(file: &SourceFile, items: &[Span], from: usize, to: usize) -> Optio
         let end = file.line_start(file.line_of(last.end()) + 1);
         return Some(cut(file, start, end));
     }
-    match (items.get(to + 1), from.checked_sub(1).and_then(|at| items.get(at))) {
+    match (
+        items.get(to + 1),
+        from.checked_sub(1).and_then(|at| items.get(at)),
+    ) {
         (Some(next), _) if !between(file, last.end(), next.start())?.contains('#') => {
             Some(cut(file, first.start(), next.start()))
         }
@@ -263,7 +275,11 @@ impl<'t> Place<'t> {
                     .take_while(|(_, (key, _))| begins(key))
                     .last()
                     .map(|(at, (_, value))| (at, value)),
-                Shape::Sequence => node.items().enumerate().take_while(|(_, item)| begins(item)).last(),
+                Shape::Sequence => node
+                    .items()
+                    .enumerate()
+                    .take_while(|(_, item)| begins(item))
+                    .last(),
                 _ => break,
             };
             let (at, child) = next?;
@@ -372,41 +388,43 @@ fn insert_arg(view: &View<'_>, flag: &str, value: Option<&str>) -> Option<Vec<Ed
 
 /// True where the arguments write `--flag=value`.
 fn joins_values(args: &[Fact<String>]) -> bool {
-    let flags = args.iter().rev().find(|word| {
-        word.value.starts_with("--") && (word.value.contains('=') || word.value.len() > 2)
-    });
+    let flags = args
+        .iter()
+        .rev()
+        .find(|word| word.value.starts_with("--") && (word.value.contains('=') || word.value.len() > 2));
     flags.is_some_and(|word| word.value.contains('='))
 }
 
 /// Items behind one of a list, in the list's style.
 fn items_after(file: &Arc<SourceFile>, item: Span, words: &[String]) -> Option<Edit> {
     if !is_block_item(file, item) {
-        let text: String = words.iter().map(|word| format!(", {word}")).collect();
-        return Some(insertion(file, item.end(), text));
+        return Some(insertion(file, item.end(), format!(", {}", words.join(", "))));
     }
     let start = file.line_start(file.line_of(item.start()));
     let lead = between(file, start, item.start())?;
-    let text: String = words
-        .iter()
-        .map(|word| format!("{lead}{word}{}", line_break(file)))
-        .collect();
-    lines_after(file, item.end(), text)
+    let end = line_break(file);
+    let lines = words.join(&format!("{end}{lead}"));
+    Some(lines_after(file, item.end(), format!("{lead}{lines}{end}")))
 }
 
 /// Whole lines behind the line of a place.
-fn lines_after(file: &SourceFile, place: usize, lines: String) -> Option<Edit> {
+fn lines_after(file: &SourceFile, place: usize, lines: String) -> Edit {
     let line = file.line_of(place);
     if line < file.line_count() {
-        return Some(insertion(file, file.line_start(line + 1), lines));
+        return insertion(file, file.line_start(line + 1), lines);
     }
     // The last line has no line break of its own.
     let trimmed = lines.trim_end_matches(['\r', '\n']);
     let text = format!("{}{trimmed}", line_break(file));
-    Some(insertion(file, file.text().len(), text))
+    insertion(file, file.text().len(), text)
 }
 
 fn line_break(file: &SourceFile) -> &'static str {
-    if file.text().contains("\r\n") { "\r\n" } else { "\n" }
+    if file.text().contains("\r\n") {
+        "\r\n"
+    } else {
+        "\n"
+    }
 }
 
 fn insertion(file: &SourceFile, at: usize, text: String) -> Edit {
@@ -425,7 +443,12 @@ fn first_arg(view: &View<'_>, deployment: &Deployment, flag: &str, value: Option
     pair_beside(view, own_key(deployment)?, "args", &list)
 }
 
-fn insert_key(view: &View<'_>, key: &str, value: &str, beside: Option<&'static FactDefinition>) -> Option<Vec<Edit>> {
+fn insert_key(
+    view: &View<'_>,
+    key: &str,
+    value: &str,
+    beside: Option<&'static FactDefinition>,
+) -> Option<Vec<Edit>> {
     let span = match beside {
         Some(fact) => stated(view, fact)?,
         None => {
@@ -465,7 +488,7 @@ fn pair_beside(view: &View<'_>, span: Span, key: &str, value: &str) -> Option<Ve
     plain.chars().all(|c| matches!(c, ' ' | '-')).then_some(())?;
     let indent = " ".repeat(plain.len());
     let text = format!("{indent}{key}: {value}{}", line_break(&file));
-    lines_after(&file, end, text).map(|edit| vec![edit])
+    Some(vec![lines_after(&file, end, text)])
 }
 
 /// The quote that some characters begin and end with.
@@ -496,7 +519,10 @@ fn as_text(value: &str, quote: Option<char>) -> Option<String> {
 
 /// True for a text that YAML reads as it stands wherever a value can be, flow lists included.
 fn is_plain(value: &str) -> bool {
-    let first = value.chars().next().is_some_and(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_'))
+    let first = value
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_'))
         || (value.starts_with('-') && value.len() > 1 && !value.starts_with("- "));
     first
         && !value.ends_with([' ', ':'])
@@ -515,4 +541,114 @@ fn word(value: &str) -> Option<String> {
     // Quotes inside quotes of YAML would need to know the shell that reads them.
     let quotable = !value.contains(['\'', '"', '\\', '\n', '$', '`']);
     quotable.then(|| format!("'{value}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::args;
+    use crate::rule::facts::{self, Scope};
+    use crate::rule::world::World;
+
+    /// A view of a deployment of vLLM whose arguments are the words after `serve` in a text, each with its
+    /// characters; the change made, or nothing where it is not proposed.
+    fn changed(text: &str, change: Change) -> Option<String> {
+        let mut world = World::new();
+        let file = world.sources.add("k.yaml", text);
+        let start = text.find("serve").unwrap() + "serve".len();
+        let end = text[start..].find("# end").map_or(text.len(), |at| start + at);
+        let mut words = Vec::new();
+        for part in text[start..end].split_whitespace() {
+            let bare = part.trim_matches(['"', '\'']);
+            if !bare.is_empty() && bare != "\\" && bare != "-" {
+                let at = start + (bare.as_ptr() as usize - text[start..].as_ptr() as usize);
+                words.push(Fact::at(bare.to_owned(), file.span(at..at + bare.len())));
+            }
+        }
+        let parsed = args::parse(Engine::Vllm, None, &words, &world.sources);
+        let deployment = &mut world.deployments[0].deployment;
+        deployment.engine = Some(Fact::default(Engine::Vllm, "test"));
+        deployment.args = words;
+        deployment.settings = parsed.settings;
+        let view = View {
+            deployment: Some(&world.deployments[0].deployment),
+            ..View::new(&world.sources)
+        };
+        let template = FixTemplate {
+            when: None,
+            change,
+            safe: true,
+        };
+        let fix = propose(&view, &[template])?;
+        let fixed = crate::fix::fix_file(&file, &[&fix]);
+        assert_eq!(fixed.refused, Vec::<String>::new(), "{fix:?}");
+        Some(fixed.after)
+    }
+
+    fn fact(path: &str) -> &'static FactDefinition {
+        facts::find(path).unwrap()
+    }
+
+    fn formula(text: &str) -> Formula {
+        Formula::compile(text, Scope::Deployment).unwrap()
+    }
+
+    const BLOCK: &str = "command:\n  - sh\n  - |\n    exec vllm serve m \\\n      --max-num-seqs 16 \\\n      \
+                         --enforce-eager \\\n      --dtype half\n# end\nother: 1\n";
+
+    #[test]
+    fn words_of_a_command_in_a_block_are_set_removed_renamed_and_added() {
+        let set = changed(BLOCK, Change::Set(fact("setting.max_sequences"), formula("8"))).unwrap();
+        assert_eq!(set, BLOCK.replace("16", "8"));
+        let removed = changed(BLOCK, Change::Remove(fact("setting.max_sequences"))).unwrap();
+        assert_eq!(removed, BLOCK.replace("      --max-num-seqs 16 \\\n", ""));
+        let last = changed(BLOCK, Change::Remove(fact("setting.dtype"))).unwrap();
+        assert_eq!(last, BLOCK.replace(" \\\n      --dtype half", ""));
+        let renamed = changed(BLOCK, Change::Rename(fact("setting.dtype"), "--type".to_owned())).unwrap();
+        assert_eq!(renamed, BLOCK.replace("--dtype", "--type"));
+        let added = changed(
+            BLOCK,
+            Change::InsertArg("--max-model-len".to_owned(), Some(formula("8192"))),
+        );
+        assert_eq!(
+            added.unwrap(),
+            BLOCK.replace("--dtype half", "--dtype half --max-model-len 8192")
+        );
+    }
+
+    #[test]
+    fn words_of_a_command_in_one_line_are_changed_in_their_quotes() {
+        let line = "command: \"vllm serve m --max-num-seqs=16 --enforce-eager\"  # end\n";
+        let set = changed(line, Change::Set(fact("setting.max_sequences"), formula("8"))).unwrap();
+        assert_eq!(set, line.replace("16", "8"));
+        let removed = changed(line, Change::Remove(fact("setting.max_sequences"))).unwrap();
+        assert_eq!(removed, line.replace(" --max-num-seqs=16", ""));
+        let switch = changed(line, Change::Remove(fact("setting.enforce_eager"))).unwrap();
+        assert_eq!(switch, line.replace(" --enforce-eager", ""));
+        let added = changed(
+            line,
+            Change::InsertArg("--dtype".to_owned(), Some(formula("'half'"))),
+        )
+        .unwrap();
+        assert_eq!(
+            added,
+            line.replace("-eager", "-eager --dtype=half")
+                .replace("--dtype=half", "--dtype half")
+        );
+        let unsafe_word = Change::Set(fact("setting.max_sequences"), formula("\"a'b\""));
+        assert_eq!(
+            changed(line, unsafe_word),
+            None,
+            "quotes in quotes are left alone"
+        );
+    }
+
+    #[test]
+    fn a_folded_command_and_the_last_lines_of_a_list_are_changed_too() {
+        let folded = "args:\n  - >-\n    serve m --max-num-seqs 16\n    --dtype half\n# end\n";
+        let set = changed(folded, Change::Set(fact("setting.dtype"), formula("'auto'"))).unwrap();
+        assert_eq!(set, folded.replace("half", "auto"));
+        let removed = changed(folded, Change::Remove(fact("setting.dtype"))).unwrap();
+        assert_eq!(removed, folded.replace("    --dtype half\n", ""));
+    }
 }

@@ -97,7 +97,9 @@ impl Formula {
             Kind::Text => !matches!(self.result, Type::List(_)),
             Kind::Double => self.result.is_number(),
             Kind::List => false,
-            Kind::Int | Kind::Bool => Type::of(kind).compares_with(&self.result) && self.result != Type::Double,
+            Kind::Int | Kind::Bool => {
+                Type::of(kind).compares_with(&self.result) && self.result != Type::Double
+            }
         }
     }
 
@@ -111,6 +113,11 @@ impl Formula {
             Value::List(_) => return None,
         })
     }
+}
+
+/// What a fact of a type is, for messages.
+pub(super) fn words(kind: Kind) -> &'static str {
+    Type::of(kind).words()
 }
 
 /// Reads and checks an expression.

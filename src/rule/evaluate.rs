@@ -582,9 +582,8 @@ mod tests {
             let value = Expression::new(&tree).unwrap();
             value.value(&world.view(0)) == Some(Value::Bool(true))
         };
-        let answers = |world: &World| {
-            RELEASES.map(|(function, _)| holds(world, &format!("{function}('0.10.2')")))
-        };
+        let answers =
+            |world: &World| RELEASES.map(|(function, _)| holds(world, &format!("{function}('0.10.2')")));
         assert_eq!(answers(&world), [false, false, true, true], "unknown");
         assert!(holds(&world, "!engine.version_known && !has(engine.version)"));
         for (version, expected) in [

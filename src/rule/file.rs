@@ -287,7 +287,9 @@ impl Reader<'_> {
     }
 
     fn fix(&mut self, node: Node<'_>) -> Option<WrittenFix> {
-        let form = FixForm::ALL.into_iter().find(|(_, key, _)| node.get(key).is_some());
+        let form = FixForm::ALL
+            .into_iter()
+            .find(|(_, key, _)| node.get(key).is_some());
         let Some((form, key, needed)) = form.filter(|_| node.shape() == Shape::Mapping) else {
             let keys = FixForm::ALL.map(|(_, key, _)| format!("`{key}`")).join(", ");
             self.report(node.span(), format!("a fix has one of {keys}"));

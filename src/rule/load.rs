@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::change::{Change, FixTemplate};
-use super::condition::{Condition, Formula};
+use super::condition::{self, Condition, Formula};
 use super::facts::{self, FactDefinition, Kind, Scope, Unit};
 use super::file::{FixForm, RuleFile, Written, WrittenFix, invalid};
 use super::template::Template;
@@ -360,11 +360,15 @@ impl<'l> Loader<'l> {
             FixForm::Rename => {
                 let to = written.value.clone()?;
                 self.flag(&to);
-                self.fact(&written.what, scope).map(|fact| Change::Rename(fact, to.text))
+                self.fact(&written.what, scope)
+                    .map(|fact| Change::Rename(fact, to.text))
             }
             FixForm::InsertArg => {
                 self.flag(&written.what);
-                let value = written.value.as_ref().and_then(|value| self.formula(value, scope));
+                let value = written
+                    .value
+                    .as_ref()
+                    .and_then(|value| self.formula(value, scope));
                 Some(Change::InsertArg(what, value))
             }
             FixForm::InsertKey => {
@@ -385,14 +389,17 @@ impl<'l> Loader<'l> {
         if fact.kind == Kind::List || fact.unit == Unit::Bytes {
             let message = format!("`{}` has no value that a file could hold", fact.path);
             self.report(written.what.span, message);
-        } else if let Some(other) = formula.as_fact().filter(|other| other.unit != fact.unit && fact.kind != Kind::Text) {
+        } else if let Some(other) = formula
+            .as_fact()
+            .filter(|other| other.unit != fact.unit && fact.kind != Kind::Text)
+        {
             let message = format!("`{}` and `{}` are not of one kind", fact.path, other.path);
             self.report(to.span, message);
         } else if !formula.suits(fact.kind) {
             let message = format!(
-                "`{}` is a {}, and this is {}",
+                "`{}` is {}, and this is {}",
                 fact.path,
-                fact.kind.name(),
+                condition::words(fact.kind),
                 formula.nature()
             );
             self.report(to.span, message);

@@ -135,7 +135,12 @@ pub fn facts(filter: Option<&str>) -> String {
     for (group, facts) in groups {
         let lines: Vec<String> = facts.iter().map(|fact| fact_line(fact)).collect();
         let scope = facts.first().map_or(Scope::Scenario, |fact| fact.scope);
-        add_section(&mut page, &format!("{group}\n\n{}", known_to(scope)), lines, &wanted);
+        add_section(
+            &mut page,
+            &format!("{group}\n\n{}", known_to(scope)),
+            lines,
+            &wanted,
+        );
     }
     let families = Family::ALL.map(|family| format!("- `{}.<id>`: {}", family.word(), family.meaning()));
     let about = format!(
@@ -148,7 +153,11 @@ pub fn facts(filter: Option<&str>) -> String {
     let ids = setting_ids().iter().map(|setting| {
         let object = if setting.is_object { ", object" } else { "" };
         let nature = nature(setting.kind, setting.unit);
-        format!("- `{}` ({nature}{object}): {}", setting.id, setting.flags.join(", "))
+        format!(
+            "- `{}` ({nature}{object}): {}",
+            setting.id,
+            setting.flags.join(", ")
+        )
     });
     add_section(&mut page, &about, ids.collect(), &wanted);
     page
@@ -162,7 +171,12 @@ fn add_section(page: &mut String, heading: &str, lines: Vec<String>, wanted: &dy
 }
 
 fn fact_line(fact: &FactDefinition) -> String {
-    format!("- `{}` ({}): {}", fact.path, nature(fact.kind, fact.unit), fact.meaning)
+    format!(
+        "- `{}` ({}): {}",
+        fact.path,
+        nature(fact.kind, fact.unit),
+        fact.meaning
+    )
 }
 
 fn nature(kind: Kind, unit: Unit) -> String {

@@ -47,7 +47,9 @@ impl Family {
             Self::Setting => "the declared value; absent where none is declared or where it is a variable",
             Self::Given => "true where the setting is declared in any way, a variable included",
             Self::Raw => "the declared value as written",
-            Self::Effective => "the declared value, else the engine's default for its release where that is plain",
+            Self::Effective => {
+                "the declared value, else the engine's default for its release where that is plain"
+            }
         }
     }
 
@@ -71,7 +73,10 @@ impl Family {
             Self::Effective => {
                 let version = deployment.engine_version.as_ref();
                 let version = version.and_then(|text| Version::parse(&text.value));
-                typed(default_of(super::fact_table::engine(deployment)?, id, version)?, kind)
+                typed(
+                    default_of(super::fact_table::engine(deployment)?, id, version)?,
+                    kind,
+                )
             }
         }
     }
@@ -133,11 +138,17 @@ pub fn setting_ids() -> &'static [SettingId] {
                 let keys = flag.keys.values().map(|id| (id.as_str(), None));
                 for (id, typed_by) in whole.into_iter().chain(keys) {
                     let name = flag.names.first().map_or("", String::as_str);
-                    uses.entry(id).or_default().push(Use { engine, name, typed_by });
+                    uses.entry(id).or_default().push(Use {
+                        engine,
+                        name,
+                        typed_by,
+                    });
                 }
             }
         }
-        uses.into_iter().map(|(id, uses)| SettingId::new(id, &uses)).collect()
+        uses.into_iter()
+            .map(|(id, uses)| SettingId::new(id, &uses))
+            .collect()
     })
 }
 
@@ -189,9 +200,10 @@ fn flag_kind(flag: &Flag) -> Kind {
             None | Some("true" | "false") => Kind::Bool,
             Some(_) => Kind::Text,
         },
-        (Takes::Value | Takes::Optional, flags::Kind::Count | flags::Kind::Human | flags::Kind::HumanOrAuto) => {
-            Kind::Int
-        }
+        (
+            Takes::Value | Takes::Optional,
+            flags::Kind::Count | flags::Kind::Human | flags::Kind::HumanOrAuto,
+        ) => Kind::Int,
         (Takes::Value | Takes::Optional, flags::Kind::Number | flags::Kind::Bytes) => Kind::Double,
         _ => Kind::Text,
     }

@@ -324,11 +324,7 @@ fn a_rule_of_ones_own_joins_the_built_in_ones() {
 fn an_absent_fact_makes_a_condition_false_and_has_tells() {
     let world = World::new().cell(1, 8192, |_| {});
     let view = world.view(0);
-    let holds = |text: &str| {
-        Condition::compile(text, Scope::Scenario)
-            .unwrap()
-            .holds(&view)
-    };
+    let holds = |text: &str| Condition::compile(text, Scope::Scenario).unwrap().holds(&view);
     assert!(holds(
         "scenario.context == 8192 && machine.name == '2x l4' && machine.compute_capability > 8.8"
     ));

@@ -59,8 +59,13 @@ fn level(finding: &Finding, verdicts: &Verdicts<'_>) -> Option<Level> {
     let group = verdicts.rules.get(rule).map_or("", |rule| rule.group.as_str());
     // The id itself goes before its group or a beginning of it.
     let in_levels = |levels: &BTreeMap<String, Level>| {
-        let mut wider = levels.iter().filter(|(name, _)| Selection::names(name, rule, group));
-        levels.get(rule).or_else(|| wider.next_back().map(|(_, level)| level)).copied()
+        let mut wider = levels
+            .iter()
+            .filter(|(name, _)| Selection::names(name, rule, group));
+        levels
+            .get(rule)
+            .or_else(|| wider.next_back().map(|(_, level)| level))
+            .copied()
     };
     if let Some(level) = in_levels(&settings.severity_typed) {
         return Some(level);
@@ -70,10 +75,8 @@ fn level(finding: &Finding, verdicts: &Verdicts<'_>) -> Option<Level> {
         let off = one.ignore.iter().any(|name| Selection::names(name, rule, group));
         off.then_some(Level::Off).or_else(|| in_levels(&one.severity))
     };
-    let here = settings.overrides.iter().rev().filter(|one| one.covers(&path));
-    here.filter_map(level)
-        .next()
-        .or_else(|| in_levels(&settings.severity))
+    let mut here = settings.overrides.iter().rev().filter(|one| one.covers(&path));
+    here.find_map(level).or_else(|| in_levels(&settings.severity))
 }
 
 /// The file of a finding as reports print it.

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod adoption;
+mod authors;
 mod fixes;
 mod hostile;
 mod settings;

@@ -159,7 +159,14 @@ fn a_code_quality_report_has_a_fingerprint_for_each_finding() {
 
 #[test]
 fn a_junit_report_fails_on_errors_only_and_stays_well_formed() {
-    insta::assert_snapshot!(render(&sample::report(), OutputFormat::Junit, &RenderOptions::default()));
+    insta::assert_snapshot!(render(
+        &sample::report(),
+        OutputFormat::Junit,
+        &RenderOptions::default()
+    ));
     let hostile = render(&sample::hostile(), OutputFormat::Junit, &RenderOptions::default());
-    assert!(quick_junit::Report::deserialize_from_str(&hostile).is_ok(), "{hostile}");
+    assert!(
+        quick_junit::Report::deserialize_from_str(&hostile).is_ok(),
+        "{hostile}"
+    );
 }
