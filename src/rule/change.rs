@@ -250,7 +250,7 @@ fn is_block_item(file: &SourceFile, item: Span) -> bool {
     between(file, line, item.start()).is_some_and(|before| before.trim() == "-")
 }
 
-/// A value in its tree, with what is around it.
+/// A value or a key in its tree, with what is around it.
 struct Place<'t> {
     node: Node<'t>,
     /// From the root down to the node: each collection, and the position of the child that leads on.
@@ -284,6 +284,10 @@ impl<'t> Place<'t> {
             };
             let (at, child) = next?;
             path.push((node, at));
+            let key = node.pairs().nth(at).map(|(key, _)| key);
+            if let Some(key) = key.filter(|key| contains(key.span(), span) && !contains(child.span(), span)) {
+                return Some(Self { node: key, path });
+            }
             // What an alias stands for is declared elsewhere.
             (child.mention() == child.span()).then_some(())?;
             node = child;
@@ -478,7 +482,8 @@ fn pair_beside(view: &View<'_>, span: Span, key: &str, value: &str) -> Option<Ve
     if mapping.shape() != Shape::Mapping || mapping.pairs().any(|(known, _)| known.text() == Some(key)) {
         return None;
     }
-    let end = place.node.span().end();
+    let (_, beside) = mapping.pairs().nth(at)?;
+    let end = end_of(&file, beside);
     if is_flow(&file, mapping) {
         return Some(vec![insertion(&file, end, format!(", {key}: {value}"))]);
     }
@@ -488,7 +493,16 @@ fn pair_beside(view: &View<'_>, span: Span, key: &str, value: &str) -> Option<Ve
     plain.chars().all(|c| matches!(c, ' ' | '-')).then_some(())?;
     let indent = " ".repeat(plain.len());
     let text = format!("{indent}{key}: {value}{}", line_break(&file));
-    Some(vec![lines_after(&file, end, text)])
+    // Behind a block of many lines comments may follow that belong to it: the new key goes before it, and before the
+    // comments on it.
+    let is_block = file.line_of(end) > file.line_of(known.span().start());
+    if is_block && lead.trim().is_empty() {
+        let is_comment = |number: &usize| file.line_text(*number).trim_start().starts_with('#');
+        let number = file.line_of(line);
+        let comments = (1..number).rev().take_while(is_comment).count();
+        return Some(vec![insertion(&file, file.line_start(number - comments), text)]);
+    }
+    (!is_block).then(|| vec![lines_after(&file, end, text)])
 }
 
 /// The quote that some characters begin and end with.
@@ -640,6 +654,31 @@ mod tests {
             changed(line, unsafe_word),
             None,
             "quotes in quotes are left alone"
+        );
+    }
+
+    #[test]
+    fn a_key_is_added_before_a_block_whose_key_states_the_fact() {
+        let text = "spec:\n  serve: 1\n  # ours\n  containers:\n    - name: a\n      image: b\n  restartPolicy: Never\n";
+        let mut world = World::new();
+        let file = world.sources.add("k.yaml", text);
+        let at = text.find("containers").unwrap();
+        let span = file.span(at..at + "containers".len());
+        world.deployments[0].deployment.model = Some(Fact::at("b".to_owned(), span));
+        let view = View {
+            deployment: Some(&world.deployments[0].deployment),
+            ..View::new(&world.sources)
+        };
+        let change = Change::InsertKey(
+            "enableServiceLinks".to_owned(),
+            formula("false"),
+            Some(fact("deployment.model")),
+        );
+        let edits = edits(&view, &change).unwrap();
+        let fixed = crate::fix::fix_file(&file, &[&Fix { safe: true, edits }]);
+        assert_eq!(
+            fixed.after,
+            text.replace("  # ours", "  enableServiceLinks: false\n  # ours")
         );
     }
 
