@@ -138,13 +138,16 @@ impl Settings {
         self.exclude.as_ref().is_some_and(|globs| matches(globs, path)) || self.is_rule_tree(path)
     }
 
-    /// True inside of a folder of rules: the trees beside them are wrong on purpose.
+    /// True inside of a tree that rules are tested on, beside those of a folder: it is wrong on purpose.
     fn is_rule_tree(&self, path: &str) -> bool {
         let path = Path::new(path);
+        let is_tree = |part: std::path::Component<'_>| {
+            let name = part.as_os_str().to_string_lossy();
+            name == "tests" || crate::trees::is_case(&name)
+        };
         let inside = |folder: &PathBuf| {
-            let folder = PathBuf::from(crate::walk::display(folder));
-            path.strip_prefix(folder)
-                .is_ok_and(|rest| rest.components().next().is_some())
+            let rest = path.strip_prefix(crate::walk::display(folder));
+            rest.is_ok_and(|rest| rest.components().any(is_tree))
         };
         self.rules.iter().any(inside)
     }

@@ -155,6 +155,12 @@ pub fn settle(report: &mut Report) {
     };
 }
 
+/// Gives findings that were added after a run the levels of the settings.
+pub fn level(report: &mut Report, settings: &Settings, rules: &Rules) {
+    finish::level(&mut report.findings, settings, rules, &report.sources);
+    settle(report);
+}
+
 /// Builds the scenarios of every deployment and applies the rules to them.
 fn estimate(report: &mut Report, machines: &deploy::Machines, rules: &Rules) -> Vec<Finding> {
     let places: Vec<_> = (0..report.deployments.len())

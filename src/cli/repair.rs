@@ -144,6 +144,7 @@ impl Known {
             let sources = std::sync::Arc::clone(&report.sources);
             let complete = |path: &str| everything && (sources.has(path) || !Path::new(path).exists());
             baseline.apply(report, &crate::walk::display(file), &prepared.rules, &complete);
+            crate::run::level(report, &prepared.settings, &prepared.rules);
         }
         if let Some(revision) = &self.changed_since {
             Changed::since(revision)?.keep(report);

@@ -48,7 +48,7 @@ impl Family {
             Self::Given => "true where the setting is declared in any way, a variable included",
             Self::Raw => "the declared value as written",
             Self::Effective => {
-                "the declared value, else the engine's default for its release where that is plain"
+                "the declared value, else the engine's default for its release (the newest where none is declared), where that is a plain value"
             }
         }
     }

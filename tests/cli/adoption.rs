@@ -82,6 +82,17 @@ fn a_second_finding_of_a_kind_is_new_and_one_less_is_stale() {
         findings(&stale).contains(&"baseline-stale two.json".to_owned()),
         "{stale}"
     );
+    let strict = oomlint(
+        path,
+        &[
+            "check",
+            "--baseline",
+            "two.json",
+            "--severity",
+            "baseline-stale=error",
+        ],
+    );
+    assert_eq!(strict.code, 1);
     // What was not looked at is not known to be gone.
     let (part, _) = report(path, &["check", "--baseline", "two.json", "--select", "fit"]);
     assert!(!findings(&part).contains(&"baseline-stale two.json".to_owned()));
