@@ -84,10 +84,13 @@ fn set(view: &View<'_>, fact: &FactDefinition, value: &str) -> Option<Vec<Edit>>
     let span = stated(view, fact)?;
     let file = view.sources.get(span.file())?;
     let scalar = Place::of(&file, span)?;
-    let text = if scalar.node.span() == span {
-        quoted(value, quote_of(file.slice(span)))?
-    } else {
+    let old = file.slice(span);
+    let text = if scalar.node.span() != span {
         word(value)?
+    } else if Argument::of(view, fact).is_some() && !is_special(old) {
+        as_text(&file, value, quote_of(old))?
+    } else {
+        quoted(&file, value, quote_of(old))?
     };
     // A value that is right already was not read as the author of the rule thought.
     (file.slice(span) != text).then(|| vec![Edit { span, text }])
@@ -228,16 +231,15 @@ fn cut_items(file: &SourceFile, items: &[Span], from: usize, to: usize) -> Optio
         let end = file.line_start(file.line_of(last.end()) + 1);
         return Some(cut(file, start, end));
     }
-    match (
-        items.get(to + 1),
-        from.checked_sub(1).and_then(|at| items.get(at)),
-    ) {
-        (Some(next), _) if !between(file, last.end(), next.start())?.contains('#') => {
-            Some(cut(file, first.start(), next.start()))
-        }
-        (_, Some(previous)) => Some(cut(file, previous.end(), last.end())),
-        _ => None,
-    }
+    let previous = from.checked_sub(1).and_then(|at| items.get(at));
+    let range = match (items.get(to + 1), previous) {
+        (Some(next), _) => first.start()..next.start(),
+        (None, Some(previous)) => previous.end()..last.end(),
+        (None, None) => return None,
+    };
+    // A comment between items is about what stays as likely as about what goes.
+    let comment = between(file, range.start, range.end)?.contains('#');
+    (!comment).then(|| cut(file, range.start, range.end))
 }
 
 fn between(file: &SourceFile, start: usize, end: usize) -> Option<&str> {
@@ -328,8 +330,9 @@ impl<'t> Place<'t> {
             return (!gap.contains('#')).then(|| cut(file, key.span().start(), next.span().start()));
         }
         let (_, previous) = pairs.get(at.checked_sub(1)?)?;
-        let start = end_of(file, *previous);
-        is_flow(file, mapping).then(|| cut(file, start, end_of(file, value)))
+        let (start, end) = (end_of(file, *previous), end_of(file, value));
+        let comment = between(file, start, end)?.contains('#');
+        (is_flow(file, mapping) && !comment).then(|| cut(file, start, end))
     }
 }
 
@@ -386,7 +389,7 @@ fn insert_arg(view: &View<'_>, flag: &str, value: Option<&str>) -> Option<Vec<Ed
         None => vec![flag.to_owned()],
     };
     let quote = quote_of(file.slice(last));
-    let words: Option<Vec<String>> = words.iter().map(|word| as_text(word, quote)).collect();
+    let words: Option<Vec<String>> = words.iter().map(|word| as_text(&file, word, quote)).collect();
     items_after(&file, last, &words?).map(|edit| vec![edit])
 }
 
@@ -439,12 +442,13 @@ fn insertion(file: &SourceFile, at: usize, text: String) -> Edit {
 /// `args: [...]` for a deployment of oomlint's own format that has none.
 fn first_arg(view: &View<'_>, deployment: &Deployment, flag: &str, value: Option<&str>) -> Option<Vec<Edit>> {
     (deployment.format == Format::Own).then_some(())?;
+    let span = own_key(deployment)?;
+    let file = view.sources.get(span.file())?;
     let words: Option<Vec<String>> = std::iter::once(flag)
         .chain(value)
-        .map(|word| as_text(word, Some('"')))
+        .map(|word| as_text(&file, word, Some('"')))
         .collect();
-    let list = format!("[{}]", words?.join(", "));
-    pair_beside(view, own_key(deployment)?, "args", &list)
+    pair_beside(view, span, "args", &format!("[{}]", words?.join(", ")))
 }
 
 fn insert_key(
@@ -461,7 +465,8 @@ fn insert_key(
             own_key(deployment)?
         }
     };
-    pair_beside(view, span, key, &quoted(value, None)?)
+    let file = view.sources.get(span.file())?;
+    pair_beside(view, span, key, &quoted(&file, value, None)?)
 }
 
 /// A value of one of the deployment's own keys, beside which further keys can stand.
@@ -484,6 +489,7 @@ fn pair_beside(view: &View<'_>, span: Span, key: &str, value: &str) -> Option<Ve
     }
     let (_, beside) = mapping.pairs().nth(at)?;
     let end = end_of(&file, beside);
+    let key = quoted(&file, key, quote_of(file.slice(known.span())))?;
     if is_flow(&file, mapping) {
         return Some(vec![insertion(&file, end, format!(", {key}: {value}"))]);
     }
@@ -512,23 +518,32 @@ fn quote_of(characters: &str) -> Option<char> {
 }
 
 /// A value in the quotes that the old one had; plain where it had none and the value can stand so.
-fn quoted(value: &str, quote: Option<char>) -> Option<String> {
+fn quoted(file: &SourceFile, value: &str, quote: Option<char>) -> Option<String> {
     (!value.chars().any(char::is_control)).then_some(())?;
     Some(match quote {
         Some('\'') => format!("'{}'", value.replace('\'', "''")),
-        None if is_plain(value) => value.to_owned(),
+        None if is_plain(value) && (!is_json(file) || is_special(value)) => value.to_owned(),
         _ => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
     })
 }
 
 /// A word that must be read as text: in quotes where YAML would read a number, a boolean or nothing.
-fn as_text(value: &str, quote: Option<char>) -> Option<String> {
-    let special = matches!(
+fn as_text(file: &SourceFile, value: &str, quote: Option<char>) -> Option<String> {
+    quoted(file, value, quote.or_else(|| is_special(value).then_some('"')))
+}
+
+/// True for what YAML reads as a number, a boolean or nothing.
+fn is_special(value: &str) -> bool {
+    let word = matches!(
         value.to_ascii_lowercase().as_str(),
         "" | "~" | "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
     );
-    let number = value.parse::<f64>().is_ok() || value.starts_with("0x") || value.starts_with("0o");
-    quoted(value, quote.or_else(|| (special || number).then_some('"')))
+    word || value.parse::<f64>().is_ok() || value.starts_with("0x") || value.starts_with("0o")
+}
+
+/// JSON has no plain words.
+fn is_json(file: &SourceFile) -> bool {
+    file.path().to_ascii_lowercase().ends_with(".json")
 }
 
 /// True for a text that YAML reads as it stands wherever a value can be, flow lists included.

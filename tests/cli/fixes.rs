@@ -148,6 +148,62 @@ fn a_key_goes_with_its_line() {
 }
 
 #[test]
+fn json_stays_json() {
+    let manifest = "{\"oomlint\": 1, \"deployments\": [{\"name\": \"a\", \"model\": \"m\", \"engine\": \"vllm\", \
+                    \"args\": [\"--max-num-seqs\", \"16\"]}]}\n";
+    for (fix, before, after) in [
+        ("{set: setting.max_sequences, to: '8'}", "\"16\"", "\"8\""),
+        (
+            "{insert_arg: --dtype, value: \"'half'\"}",
+            "\"16\"",
+            "\"16\", \"--dtype\", \"half\"",
+        ),
+        (
+            "{insert_key: kv_cache, value: \"'fp8'\", beside: deployment.engine}",
+            "\"vllm\"",
+            "\"vllm\", \"kv_cache\": \"fp8\"",
+        ),
+        (
+            "{insert_key: context, value: '8192', beside: deployment.engine}",
+            "\"vllm\"",
+            "\"vllm\", \"context\": 8192",
+        ),
+        ("{remove: deployment.engine}", "\"engine\": \"vllm\", ", ""),
+    ] {
+        let folder = tree(fix, "");
+        write(folder.path(), "deploy.json", manifest);
+        let arguments = [
+            "check",
+            "deploy.json",
+            "--rules",
+            "rules",
+            "--select",
+            "mine",
+            "--fix",
+            "--unsafe-fixes",
+        ];
+        oomlint(folder.path(), &arguments);
+        let fixed = std::fs::read_to_string(folder.path().join("deploy.json")).unwrap();
+        assert_eq!(fixed, manifest.replace(before, after), "{fix}");
+        assert!(serde_json::from_str::<serde_json::Value>(&fixed).is_ok());
+    }
+}
+
+#[test]
+fn comments_between_items_of_a_flow_list_are_not_lost() {
+    let flow =
+        vllm("    args: [\n      --enforce-eager, # this one\n      --max-num-seqs=16 # and that\n    ]\n");
+    assert_eq!(fixed("{remove: setting.max_sequences}", &flow), flow);
+}
+
+#[test]
+fn words_of_arguments_stay_text() {
+    let set = "{set: setting.dtype, to: \"'on'\"}";
+    let block = "    args:\n      - --dtype\n      - auto\n";
+    assert_eq!(fixed(set, &vllm(block)), vllm(&block.replace("auto", "\"on\"")));
+}
+
+#[test]
 fn a_flag_gets_another_name_and_keeps_its_value() {
     let rename = "{rename: setting.max_sequences, to: --max-batch}";
     for (before, after) in [
