@@ -86,6 +86,23 @@ impl Ignore {
     }
 }
 
+/// What holds for the findings of some paths.
+#[derive(Debug, Clone)]
+pub struct Override {
+    paths: Gitignore,
+    /// Severities by rule id.
+    pub severity: BTreeMap<String, Level>,
+    /// Rules, groups or beginnings of ids that are not reported there.
+    pub ignore: Vec<String>,
+}
+
+impl Override {
+    /// True when it holds for a path (as reports print it).
+    pub fn covers(&self, path: &str) -> bool {
+        matches(&self.paths, path)
+    }
+}
+
 /// The settings of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -93,8 +110,12 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Severities by rule id.
     pub severity: BTreeMap<String, Level>,
+    /// Severities by rule id that the command line gives: they go before every other.
+    pub severity_typed: BTreeMap<String, Level>,
     /// Ignored findings.
     pub ignore: Vec<Ignore>,
+    /// Severities and ignored rules for some paths; of several that cover a path the last one counts.
+    pub overrides: Vec<Override>,
     /// Paths that are never read.
     exclude: Option<Gitignore>,
     /// Folders in which model names are looked up.
@@ -114,7 +135,21 @@ pub struct Settings {
 impl Settings {
     /// True when the settings leave out a path (as reports print it).
     pub fn excludes(&self, path: &str) -> bool {
-        self.exclude.as_ref().is_some_and(|globs| matches(globs, path))
+        self.exclude.as_ref().is_some_and(|globs| matches(globs, path)) || self.is_rule_tree(path)
+    }
+
+    /// True inside of a tree that rules are tested on, beside those of a folder: it is wrong on purpose.
+    fn is_rule_tree(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let is_tree = |part: std::path::Component<'_>| {
+            let name = part.as_os_str().to_string_lossy();
+            name == "tests" || crate::trees::is_case(&name)
+        };
+        let inside = |folder: &PathBuf| {
+            let rest = path.strip_prefix(crate::walk::display(folder));
+            rest.is_ok_and(|rest| rest.components().any(is_tree))
+        };
+        self.rules.iter().any(inside)
     }
 }
 
@@ -173,8 +208,17 @@ fn unreadable(why: &str, path: &str) -> Finding {
     Finding::about("file-unreadable", Severity::Error, message, path)
 }
 
-const KEYS: [&str; 9] = [
-    "severity", "ignore", "exclude", "models", "machines", "rules", "machine", "context", "fail-on",
+const KEYS: [&str; 10] = [
+    "severity",
+    "ignore",
+    "overrides",
+    "exclude",
+    "models",
+    "machines",
+    "rules",
+    "machine",
+    "context",
+    "fail-on",
 ];
 
 fn parse(file: &Arc<SourceFile>, folder: &Path) -> (Settings, Vec<Finding>) {
@@ -211,7 +255,20 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             .collect()
     };
     match key {
-        "severity" => severities(reader, settings, value),
+        "severity" => settings.severity = severities(reader, value),
+        "overrides" => {
+            settings.overrides = value
+                .items()
+                .filter_map(|item| overridden(reader, folder, item))
+                .collect();
+            if value.items().next().is_none() {
+                reader.invalid(
+                    value.mention(),
+                    "`overrides` must be a list",
+                    "expected `- paths: ...`",
+                );
+            }
+        }
         "ignore" => {
             settings.ignore = value
                 .items()
@@ -260,7 +317,8 @@ fn fail_on(reader: &mut Reader, value: Node<'_>) -> Option<FailOn> {
     read
 }
 
-fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
+fn severities(reader: &mut Reader, value: Node<'_>) -> BTreeMap<String, Level> {
+    let mut levels = BTreeMap::new();
     let known: Vec<&str> = Rules::builtin().ids().collect();
     for (key, level) in value.entries() {
         let rule = key.text().unwrap_or_default();
@@ -276,7 +334,7 @@ fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
                     let message = format!("there is no rule `{rule}`");
                     reader.invalid(key.span(), message, format!("did you mean `{near}`?"));
                 }
-                settings.severity.insert(rule.to_owned(), level);
+                levels.insert(rule.to_owned(), level);
             }
             None => {
                 let label = "expected error, warning, info or off";
@@ -288,6 +346,34 @@ fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
             }
         }
     }
+    levels
+}
+
+/// `{paths: [glob], severity: {rule: level}, ignore: [rule]}`.
+fn overridden(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Override> {
+    let (mut paths, mut severity, mut ignore) = (None, BTreeMap::new(), Vec::new());
+    for (key, value) in reader.fields(node, "an override", &["paths", "severity", "ignore"]) {
+        if key == "severity" {
+            severity = severities(reader, value);
+            continue;
+        }
+        let texts = reader.one_or_many(key, value, |reader, node| reader.text(key, node));
+        let texts: Vec<String> = texts.into_iter().map(|fact| fact.value).collect();
+        match key {
+            "paths" => paths = build_globs(reader, folder, value, &texts),
+            _ => ignore = texts,
+        }
+    }
+    let Some(paths) = paths else {
+        let message = "an override needs the paths it is for";
+        reader.invalid(node.span(), message, "expected `paths: [...]`");
+        return None;
+    };
+    Some(Override {
+        paths,
+        severity,
+        ignore,
+    })
 }
 
 fn ignored(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Ignore> {

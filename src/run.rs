@@ -53,11 +53,23 @@ pub struct Selection {
 impl Selection {
     fn takes(&self, rules: &Rules, id: &str) -> bool {
         let group = rules.get(id).map_or("", |rule| rule.group.as_str());
-        let named = |names: &[String]| names.iter().any(|name| name == id || name == group);
+        let named = |names: &[String]| names.iter().any(|name| Self::names(name, id, group));
         (self.select.is_empty() || named(&self.select)) && !named(&self.ignore)
     }
 
-    fn is_everything(&self) -> bool {
+    /// True when a name is the id of a rule, its group, or a beginning of its id that ends at a hyphen or a `*`.
+    pub fn names(name: &str, id: &str, group: &str) -> bool {
+        let begins = match name.strip_suffix('*') {
+            Some(beginning) => id.starts_with(beginning),
+            None => {
+                let rest = id.strip_prefix(name.trim_end_matches('-'));
+                !name.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            }
+        };
+        begins || name == group
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
         self.select.is_empty() && self.ignore.is_empty()
     }
 }
@@ -92,7 +104,11 @@ pub fn run(request: &Run<'_>) -> Outcome {
 
     let mut report = Report {
         sources: Arc::clone(sources),
-        summary: Summary::default(),
+        summary: Summary {
+            files: manifests.files,
+            manifests: manifests.manifests.len(),
+            ..Summary::default()
+        },
         models: models.models,
         deployments: deployed(declared.items, &models.of_deployment),
         machines: Vec::new(),
@@ -114,23 +130,35 @@ pub fn run(request: &Run<'_>) -> Outcome {
             sources,
         },
     );
-    report.summary = Summary {
-        files: manifests.files,
-        models: report.models.len(),
-        manifests: manifests.manifests.len(),
-        deployments: report.deployments.len(),
-        scenarios: report.scenarios.len(),
-        errors: finish::count(&report.findings, Severity::Error),
-        warnings: finish::count(&report.findings, Severity::Warning),
-        infos: finish::count(&report.findings, Severity::Info),
-        suppressed: report
-            .findings
-            .iter()
-            .filter(|finding| finding.suppressed.is_some())
-            .count(),
-        duration_ms: start.elapsed().as_secs().saturating_mul(1000),
-    };
+    report.summary.models = report.models.len();
+    report.summary.deployments = report.deployments.len();
+    report.summary.scenarios = report.scenarios.len();
+    report.summary.duration_ms = start.elapsed().as_secs().saturating_mul(1000);
+    settle(&mut report);
     Outcome { report, incomplete }
+}
+
+/// Sorts and counts the findings, after some were added, dropped or suppressed.
+pub fn settle(report: &mut Report) {
+    report.findings = finish::sorted(std::mem::take(&mut report.findings), &report.sources);
+    let count = |severity| finish::count(&report.findings, severity);
+    let suppressed = report
+        .findings
+        .iter()
+        .filter(|finding| finding.suppressed.is_some());
+    report.summary = Summary {
+        errors: count(Severity::Error),
+        warnings: count(Severity::Warning),
+        infos: count(Severity::Info),
+        suppressed: suppressed.count(),
+        ..report.summary
+    };
+}
+
+/// Gives findings that were added after a run the levels of the settings.
+pub fn level(report: &mut Report, settings: &Settings, rules: &Rules) {
+    finish::level(&mut report.findings, settings, rules, &report.sources);
+    settle(report);
 }
 
 /// Builds the scenarios of every deployment and applies the rules to them.

@@ -130,6 +130,7 @@ fn findings(manifest: &SourceFile, config: &SourceFile) -> Vec<Finding> {
     );
     kv.deployment = Some(0);
     kv.scenarios = vec![1];
+    kv.fact = Some("scenario.context");
     kv.fix = Some(Fix {
         safe: false,
         edits: vec![Edit {
