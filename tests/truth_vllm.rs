@@ -78,6 +78,7 @@ fn compare(record: &Value, records: &[Value]) -> Vec<(&'static str, bool)> {
         version: Version::parse("0.33.0"),
         settings: &settings,
         weights_bytes: record["weights_bytes_per_rank"].as_u64().unwrap(),
+        format: None,
     };
     let Ok(plan) = vllm::plan(&request) else {
         return vec![("plan", false)];
@@ -484,6 +485,7 @@ fn pools_come_close_to_those_of_start_up_logs() {
             version: log.version,
             settings: &log.settings,
             weights_bytes: log.weights_bytes,
+            format: None,
         };
         let plan = vllm::plan(&request).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         let context = record["max_model_len"].as_u64().unwrap_or(8192);
@@ -581,6 +583,7 @@ fn sglang_pools_come_close_to_those_of_start_up_logs() {
             version: None,
             settings: &settings,
             weights_bytes: (weights * GIB) as u64,
+            format: None,
         };
         let plan = sglang::plan(&request).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         let reservation = plan.reserve(Cell {

@@ -24,7 +24,7 @@ pub mod transformers;
 pub mod vllm;
 
 use crate::machine::Machine;
-use crate::model::Model;
+use crate::model::{Model, Quantization};
 
 pub use defaults::{DEFAULT_CONTEXT, accelerators_used, default_context, default_kv_type, plan};
 pub use flags::{default_of, kv_types};
@@ -137,6 +137,8 @@ pub struct Request<'a> {
     pub settings: &'a Settings,
     /// Bytes of the whole model's weights in the format to be served (all ranks together).
     pub weights_bytes: u64,
+    /// That format, where layers are quantized: what ranks share follows from it.
+    pub format: Option<&'a Quantization>,
 }
 
 /// One cell of the matrix.

@@ -311,6 +311,7 @@ mod tests {
             version: Version::parse("0.5.23"),
             settings: &settings(values),
             weights_bytes: 16 * GIB,
+            format: None,
         })
         .unwrap_or_else(|refused| panic!("{refused:?}"))
     }

@@ -7,29 +7,47 @@ use std::ops::Range;
 
 use super::{Contradiction, Request};
 use crate::model::Dtype;
+use crate::model::census::{ExpertPadding, Ranks, Storage};
 
 /// The degrees of parallelism; every one at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharding {
     /// Ranks that share each layer.
     pub tensor: u64,
+    /// Ranks that share the attention heads of a layer: those of `tensor`, or fewer where groups of them attend
+    /// for different requests.
+    pub attention: u64,
     /// Stages that share the layers.
     pub pipeline: u64,
     /// Replicas that serve different requests.
     pub data: u64,
     /// True where routed experts are spread over tensor and data ranks as whole experts.
     pub expert: bool,
+    /// Replicas that share one set of routed experts; 1 where each has its own.
+    pub replicas_of_experts: u64,
 }
 
 impl Sharding {
-    /// From the settings `tensor_parallel`, `pipeline_parallel`, `data_parallel` and `expert_parallel`.
+    /// From the settings `tensor_parallel`, `pipeline_parallel`, `data_parallel`, `expert_parallel` (a switch or
+    /// SGLang's count) and `dp_attention`.
     pub fn of(request: &Request<'_>) -> Self {
         let degree = |id| request.settings.count(id).unwrap_or(1).max(1);
+        let (tensor, data) = (degree("tensor_parallel"), degree("data_parallel"));
+        let settings = request.settings;
+        let spread = settings.flag("expert_parallel") == Some(true) || degree("expert_parallel") > 1;
+        // SGLang's data-parallel attention: the tensor ranks form `data` groups, each with all of the attention.
+        let groups = if settings.flag("dp_attention") == Some(true) {
+            data
+        } else {
+            1
+        };
         Self {
-            tensor: degree("tensor_parallel"),
+            tensor,
+            attention: (tensor / groups).max(1),
             pipeline: degree("pipeline_parallel"),
-            data: degree("data_parallel"),
-            expert: request.settings.flag("expert_parallel").unwrap_or(false),
+            data,
+            expert: spread,
+            replicas_of_experts: 1,
         }
     }
 
@@ -39,16 +57,41 @@ impl Sharding {
     }
 
     /// Bytes of weights that the worst rank holds. Where the tensors are known, in proportion to what that rank
-    /// holds of them at 16 bit (replicated norms and KV heads, a padded vocabulary, uneven stages); else an even
-    /// share.
+    /// holds of them (replicated norms and KV heads, a padded vocabulary, uneven stages, layers that stay at 16
+    /// bit); else an even share.
     pub fn rank_weights_bytes(&self, request: &Request<'_>) -> u64 {
-        let ranks = self.tensor.saturating_mul(self.pipeline);
-        let Some(census) = request.model.census.as_ref().filter(|_| ranks > 1) else {
-            return request.weights_bytes.div_ceil(ranks);
+        self.padded_weights_bytes(request, None)
+    }
+
+    /// The same for an engine that pads the matrices of quantized experts.
+    pub fn padded_weights_bytes(&self, request: &Request<'_>, padding: Option<ExpertPadding>) -> u64 {
+        let one = Ranks {
+            tensor: 1,
+            attention: 1,
+            pipeline: 1,
+            experts: 1,
+            whole_experts: false,
         };
-        let dtype = Dtype::Bfloat16;
-        let rank = census.rank_bytes(self.tensor, self.pipeline, self.expert, dtype);
-        let whole = census.rank_bytes(1, 1, false, dtype).max(1);
+        let ranks = Ranks {
+            tensor: self.tensor,
+            attention: self.attention,
+            pipeline: self.pipeline,
+            experts: self.tensor.saturating_mul(self.replicas_of_experts),
+            whole_experts: self.expert,
+        };
+        let even = request
+            .weights_bytes
+            .div_ceil(self.tensor.saturating_mul(self.pipeline));
+        let dealt = ranks != one || padding.is_some();
+        let Some(census) = request.model.census.as_ref().filter(|_| dealt) else {
+            return even;
+        };
+        let storage = Storage {
+            format: request.format,
+            ..Storage::plain(Dtype::Bfloat16)
+        };
+        let whole = census.rank_bytes_in(&one, &storage).max(1);
+        let rank = census.rank_bytes_in(&ranks, &Storage { padding, ..storage });
         let share = u128::from(request.weights_bytes) * u128::from(rank) / u128::from(whole);
         u64::try_from(share).unwrap_or(u64::MAX)
     }
@@ -59,7 +102,7 @@ impl Sharding {
         if total == 0 {
             0
         } else {
-            (total / self.tensor).max(1)
+            (total / self.attention).max(1)
         }
     }
 
@@ -84,10 +127,10 @@ impl Sharding {
     /// SGLang `ModelConfig`, TGI's and TensorRT-LLM's column splits).
     pub fn contradiction(&self, request: &Request<'_>) -> Option<Contradiction> {
         let heads = request.model.dims.num_heads.as_ref()?.value;
-        (heads > 0 && heads % self.tensor != 0).then(|| Contradiction {
+        (heads > 0 && heads % self.attention != 0).then(|| Contradiction {
             message: format!(
                 "tensor parallelism {} does not divide the {heads} attention heads of {}",
-                self.tensor, request.model.name
+                self.attention, request.model.name
             ),
             settings: vec!["tensor_parallel"],
         })
@@ -101,9 +144,11 @@ mod tests {
     const fn over(tensor: u64, pipeline: u64) -> Sharding {
         Sharding {
             tensor,
+            attention: tensor,
             pipeline,
             data: 1,
             expert: false,
+            replicas_of_experts: 1,
         }
     }
 

@@ -137,6 +137,7 @@ mod tests {
             version: Version::parse("3.3.6"),
             settings: &settings(values),
             weights_bytes: 16 * GIB,
+            format: None,
         })
         .unwrap_or_else(|refused| panic!("{refused:?}"))
     }

@@ -116,10 +116,101 @@ impl Part {
     pub fn elements(&self) -> u64 {
         self.kind.elements().saturating_mul(self.count())
     }
+}
 
-    fn bytes_of_one(&self, dtype: Dtype) -> u64 {
-        let bytes = if self.wide { 4 } else { dtype.bits() / 8 };
-        self.kind.elements().saturating_mul(bytes)
+/// How a model is dealt out. Every number at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranks {
+    /// Ranks that share each layer.
+    pub tensor: u64,
+    /// Ranks that share the attention of a layer; fewer than `tensor` where groups of ranks attend for
+    /// different requests.
+    pub attention: u64,
+    /// Stages that share the layers.
+    pub pipeline: u64,
+    /// Ranks that share the routed experts: those of other replicas too, where they serve together.
+    pub experts: u64,
+    /// True where a rank holds whole experts, false where it holds a part of each.
+    pub whole_experts: bool,
+}
+
+/// What engines pad the matrices of routed experts to, in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertPadding {
+    /// Width of the residual stream, which is padded to a multiple of [`ExpertPadding::stream_step`].
+    pub stream: u64,
+    /// Multiple for the stream.
+    pub stream_step: u64,
+    /// Multiple for a rank's part of the inner width.
+    pub inner_step: u64,
+}
+
+/// How tensors are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Storage<'a> {
+    /// The format of what is quantized.
+    pub format: Option<&'a Quantization>,
+    /// The type of everything else.
+    pub dtype: Dtype,
+    /// Padding of quantized experts.
+    pub padding: Option<ExpertPadding>,
+}
+
+impl Storage<'_> {
+    /// Nothing quantized.
+    pub fn plain(dtype: Dtype) -> Self {
+        Self {
+            format: None,
+            dtype,
+            padding: None,
+        }
+    }
+
+    /// One tensor as a checkpoint stores it.
+    fn quantized(&self, part: &Part) -> u64 {
+        let format = self.format.filter(|format| is_quantized(part, format));
+        match (format, part.kind) {
+            (Some(format), PartKind::Linear { input, output }) => {
+                quantized_bytes(format, input, output, self.dtype)
+            }
+            (Some(format), PartKind::Embedding { rows, width }) => {
+                quantized_bytes(format, width, rows, self.dtype)
+            }
+            _ => part.kind.elements().saturating_mul(self.dtype.bits() / 8),
+        }
+    }
+
+    /// One tensor as an engine holds it.
+    fn bytes_of_one(&self, part: &Part) -> u64 {
+        if part.wide {
+            return part.kind.elements().saturating_mul(4);
+        }
+        self.quantized(part)
+    }
+
+    /// A rank's part of one expert's matrix.
+    fn expert_bytes(&self, part: &Part, ranks: u64) -> u64 {
+        let format = self.format.filter(|format| is_quantized(part, format));
+        let (Some(padding), Some(format), PartKind::Linear { input, output }) =
+            (self.padding, format, part.kind)
+        else {
+            return self.bytes_of_one(part) / ranks;
+        };
+        let padded = |width: u64| {
+            if width == padding.stream {
+                width.next_multiple_of(padding.stream_step.max(1))
+            } else {
+                width.div_ceil(ranks).next_multiple_of(padding.inner_step.max(1))
+            }
+        };
+        // A matrix as wide as it is high: the side that is not the stream is the inner one.
+        let (input, output) = if input == output {
+            let inner = input.div_ceil(ranks).next_multiple_of(padding.inner_step.max(1));
+            (padded(input), inner)
+        } else {
+            (padded(input), padded(output))
+        };
+        quantized_bytes(format, input, output, self.dtype)
     }
 }
 
@@ -136,27 +227,32 @@ impl Census {
 
     /// Bytes of the weights in a quantized format: linear layers in the format, all else in `dtype`.
     pub fn bytes(&self, format: &Quantization, dtype: Dtype) -> u64 {
+        let storage = Storage {
+            format: Some(format),
+            ..Storage::plain(dtype)
+        };
         self.sum(
             |part| part.counted,
-            |part| {
-                let one = match part.kind {
-                    PartKind::Linear { input, output } if is_quantized(part, format) => {
-                        quantized_bytes(format, input, output, dtype)
-                    }
-                    PartKind::Embedding { rows, width } if is_quantized(part, format) => {
-                        quantized_bytes(format, width, rows, dtype)
-                    }
-                    kind => kind.elements().saturating_mul(dtype.bits() / 8),
-                };
-                one.saturating_mul(part.count())
-            },
+            |part| storage.quantized(part).saturating_mul(part.count()),
         )
     }
 
     /// Bytes that the fullest rank holds when vLLM divides the model over `tp` tensor-parallel and `pp`
-    /// pipeline-parallel ranks. `expert_parallel` gives each rank whole experts.
+    /// pipeline-parallel ranks, all tensors in `dtype`. `expert_parallel` gives each rank whole experts.
     pub fn rank_bytes(&self, tp: u64, pp: u64, expert_parallel: bool, dtype: Dtype) -> u64 {
-        let stages = stages(self.num_layers, pp.max(1));
+        let ranks = Ranks {
+            tensor: tp,
+            attention: tp,
+            pipeline: pp,
+            experts: tp,
+            whole_experts: expert_parallel,
+        };
+        self.rank_bytes_in(&ranks, &Storage::plain(dtype))
+    }
+
+    /// Bytes that the fullest rank holds of the weights in a format.
+    pub fn rank_bytes_in(&self, ranks: &Ranks, storage: &Storage<'_>) -> u64 {
+        let stages = stages(self.num_layers, ranks.pipeline.max(1));
         let last = stages.len().saturating_sub(1);
         let bytes_of_stage = |(index, stage): (usize, &std::ops::Range<u64>)| {
             self.sum(
@@ -173,7 +269,7 @@ impl Census {
                         Place::Last if index == last => part.each,
                         Place::First | Place::Last => 0,
                     };
-                    rank_share(part, here, tp.max(1), expert_parallel, dtype)
+                    rank_share(part, here, ranks, storage)
                 },
             )
         };
@@ -205,12 +301,22 @@ fn stages(layers: u64, pp: u64) -> Vec<std::ops::Range<u64>> {
 }
 
 /// Bytes of `tensors` equal tensors on one rank.
-fn rank_share(part: &Part, tensors: u64, tp: u64, expert_parallel: bool, dtype: Dtype) -> u64 {
-    let whole = part.bytes_of_one(dtype);
+fn rank_share(part: &Part, tensors: u64, ranks: &Ranks, storage: &Storage<'_>) -> u64 {
+    let tp = match part.component {
+        Component::Attention => ranks.attention.max(1),
+        _ => ranks.tensor.max(1),
+    };
+    let whole = storage.bytes_of_one(part);
     match part.split {
         Split::Replicated => whole.saturating_mul(tensors),
-        Split::Expert if expert_parallel => whole.saturating_mul(tensors.div_ceil(tp)),
-        Split::Even | Split::Expert => (whole / tp).saturating_mul(tensors),
+        Split::Expert if ranks.whole_experts => {
+            let experts = tensors.div_ceil(ranks.experts.max(1));
+            storage.expert_bytes(part, 1).saturating_mul(experts)
+        }
+        Split::Expert => storage
+            .expert_bytes(part, ranks.experts.max(1))
+            .saturating_mul(tensors),
+        Split::Even => (whole / tp).saturating_mul(tensors),
         Split::Heads(heads) => {
             let heads = heads.max(1);
             (whole / heads)
@@ -218,7 +324,7 @@ fn rank_share(part: &Part, tensors: u64, tp: u64, expert_parallel: bool, dtype: 
                 .saturating_mul(tensors)
         }
         Split::Vocab => {
-            let bytes = dtype.bits() / 8;
+            let bytes = storage.dtype.bits() / 8;
             let padded = |rows: u64, width: u64| {
                 let rows = rows.div_ceil(VOCAB_PADDING).saturating_mul(VOCAB_PADDING);
                 product(&[rows / tp, width, bytes, tensors])

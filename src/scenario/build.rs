@@ -184,6 +184,7 @@ impl<'a> Bench<'a> {
                 version,
                 settings: &deployment.settings,
                 weights_bytes: format.bytes,
+                format: format.quantization.as_ref(),
             };
             let plan = engine::plan(engine, &request)?;
             let assumptions = Arc::default();
