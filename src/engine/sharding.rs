@@ -86,8 +86,10 @@ impl Sharding {
         let Some(census) = request.model.census.as_ref().filter(|_| dealt) else {
             return even;
         };
+        let published = &request.model.quantization;
         let storage = Storage {
             format: request.format,
+            published: request.format == published.as_ref().map(|fact| &fact.value),
             ..Storage::plain(Dtype::Bfloat16)
         };
         let whole = census.rank_bytes_in(&one, &storage).max(1);

@@ -3,15 +3,18 @@
 //!
 //! Made by [`parameters`](super::parameters) from config.json. Plain arithmetic from here on; no file is read.
 
+use std::collections::BTreeSet;
+
 use crate::memory::product;
 
+use super::scheme::{Scheme, Stored};
 use super::{Component, Dtype, Quantization};
 
 /// Rows to which vLLM pads the vocabulary (`vocab_parallel_embedding.py::DEFAULT_VOCAB_PADDING_SIZE`, 0.33).
 const VOCAB_PADDING: u64 = 64;
 
 /// All tensors of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Census {
     /// Groups of equal tensors.
     pub parts: Vec<Part>,
@@ -22,7 +25,7 @@ pub struct Census {
 }
 
 /// Equal tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     /// What they belong to.
     pub component: Component,
@@ -38,6 +41,8 @@ pub struct Part {
     pub quantizable: bool,
     /// True when vLLM keeps it in 32-bit floats whatever the model's type.
     pub wide: bool,
+    /// How it is stored, where not as the checkpoint's format says.
+    pub stored: Option<Stored>,
     /// False for what engines hold beside the parameters: buffers, and projections that exist only in memory.
     pub counted: bool,
 }
@@ -90,6 +95,16 @@ pub enum Split {
     Heads(u64),
     /// A routed expert: divided like [`Split::Even`], or whole experts on each rank under expert parallelism.
     Expert,
+}
+
+impl Place {
+    /// The layers; none for what stands outside them.
+    fn layers(&self) -> &[u32] {
+        match self {
+            Self::Layers(layers) => layers,
+            Self::First | Self::Last => &[],
+        }
+    }
 }
 
 impl PartKind {
@@ -150,6 +165,8 @@ pub struct ExpertPadding {
 pub struct Storage<'a> {
     /// The format of what is quantized.
     pub format: Option<&'a Quantization>,
+    /// True for the checkpoint's own format: what it stores otherwise counts.
+    pub published: bool,
     /// The type of everything else.
     pub dtype: Dtype,
     /// Padding of quantized experts.
@@ -161,15 +178,25 @@ impl Storage<'_> {
     pub fn plain(dtype: Dtype) -> Self {
         Self {
             format: None,
+            published: false,
             dtype,
             padding: None,
         }
     }
 
+    /// The format of a tensor; `None` for the plain type.
+    fn format_of<'f>(&'f self, part: &'f Part) -> Option<&'f Quantization> {
+        let format = self.format?;
+        match &part.stored {
+            Some(Stored::Plain) if self.published => None,
+            Some(Stored::As(own)) if self.published => Some(own),
+            _ => is_quantized(part, format).then_some(format),
+        }
+    }
+
     /// One tensor as a checkpoint stores it.
     fn quantized(&self, part: &Part) -> u64 {
-        let format = self.format.filter(|format| is_quantized(part, format));
-        match (format, part.kind) {
+        match (self.format_of(part), part.kind) {
             (Some(format), PartKind::Linear { input, output }) => {
                 quantized_bytes(format, input, output, self.dtype)
             }
@@ -190,9 +217,8 @@ impl Storage<'_> {
 
     /// A rank's part of one expert's matrix.
     fn expert_bytes(&self, part: &Part, ranks: u64) -> u64 {
-        let format = self.format.filter(|format| is_quantized(part, format));
         let (Some(padding), Some(format), PartKind::Linear { input, output }) =
-            (self.padding, format, part.kind)
+            (self.padding, self.format_of(part), part.kind)
         else {
             return self.bytes_of_one(part) / ranks;
         };
@@ -225,12 +251,56 @@ impl Census {
         self.sum(|part| part.counted && part.component == component, Part::elements)
     }
 
+    /// Notes what the published checkpoint stores otherwise than in its one format. `width` is that of the
+    /// residual stream, by which output projections are told from the others.
+    pub fn note(&mut self, scheme: &Scheme, width: u64) {
+        let sparse: BTreeSet<u32> = self
+            .parts
+            .iter()
+            .filter(|part| part.split == Split::Expert)
+            .flat_map(|part| part.place.layers().to_vec())
+            .collect();
+        let parts = std::mem::take(&mut self.parts);
+        for part in parts {
+            if !part.quantizable || part.place.layers().is_empty() {
+                self.parts.push(part);
+                continue;
+            }
+            let mut kinds: Vec<(Option<Stored>, Vec<u32>)> = Vec::new();
+            for layer in part.place.layers() {
+                let names = module_names(&part, width, sparse.contains(layer));
+                let stored = scheme.of(u64::from(*layer), names);
+                match kinds.iter_mut().find(|(kind, _)| *kind == stored) {
+                    Some((_, layers)) => layers.push(*layer),
+                    None => kinds.push((stored, vec![*layer])),
+                }
+            }
+            self.parts.extend(kinds.into_iter().map(|(stored, layers)| Part {
+                stored,
+                place: Place::Layers(layers),
+                ..part.clone()
+            }));
+        }
+    }
+
     /// Bytes of the weights in a quantized format: linear layers in the format, all else in `dtype`.
     pub fn bytes(&self, format: &Quantization, dtype: Dtype) -> u64 {
-        let storage = Storage {
+        self.checkpoint_bytes(&Storage {
             format: Some(format),
             ..Storage::plain(dtype)
-        };
+        })
+    }
+
+    /// The same for the published format, whose exceptions count.
+    pub fn published_bytes(&self, format: &Quantization, dtype: Dtype) -> u64 {
+        self.checkpoint_bytes(&Storage {
+            format: Some(format),
+            published: true,
+            ..Storage::plain(dtype)
+        })
+    }
+
+    fn checkpoint_bytes(&self, storage: &Storage<'_>) -> u64 {
         self.sum(
             |part| part.counted,
             |part| storage.quantized(part).saturating_mul(part.count()),
@@ -338,6 +408,39 @@ fn rank_share(part: &Part, tensors: u64, ranks: &Ranks, storage: &Storage<'_>) -
     }
 }
 
+/// The names that a matrix goes by in the layers of common families, for the lists of quantizers.
+fn module_names(part: &Part, width: u64, sparse: bool) -> &'static [&'static str] {
+    let back = matches!(part.kind, PartKind::Linear { output, .. } if output == width);
+    match (part.component, back) {
+        (Component::Attention, true) => &["self_attn.o_proj", "attn.wo_b", "mixer.o_proj", "attention.dense"],
+        (Component::Attention, false) => &[
+            "self_attn.q_proj",
+            "self_attn.q_b_proj",
+            "attn.wq_b",
+            "mixer.q_proj",
+        ],
+        (Component::Recurrent, true) => &["linear_attn.out_proj", "mixer.out_proj", "mamba.out_proj"],
+        (Component::Recurrent, false) => &["linear_attn.in_proj_qkv", "mixer.in_proj", "mamba.in_proj"],
+        (Component::Experts, _) => &[
+            "mlp.experts.0.up_proj",
+            "block_sparse_moe.experts.0.w1",
+            "feed_forward.experts.up_proj",
+            "ffn.experts.0.w1",
+            "mixer.experts.0.up_proj",
+            "moe.up_proj",
+        ],
+        (Component::Mlp, _) if sparse => &[
+            "mlp.shared_experts.up_proj",
+            "mlp.shared_expert.up_proj",
+            "ffn.shared_experts.w1",
+            "feed_forward.shared_expert.up_proj",
+            "mixer.shared_experts.up_proj",
+        ],
+        (Component::Mlp, _) => &["mlp.up_proj", "ffn.w1", "feed_forward.up_proj", "mixer.up_proj"],
+        _ => &[],
+    }
+}
+
 /// MLX quantizes embeddings and output projections too; the others leave them alone.
 fn is_quantized(part: &Part, format: &Quantization) -> bool {
     let row = match part.kind {
@@ -439,6 +542,7 @@ impl Tally {
                     && known.kind == part.kind
                     && known.each == part.each
                     && known.split == part.split
+                    && known.stored == part.stored
                     && (known.quantizable, known.wide, known.counted)
                         == (part.quantizable, part.wide, part.counted)
             };
@@ -545,6 +649,7 @@ impl Batch {
             place: self.place.clone(),
             split,
             quantizable,
+            stored: None,
             wide: false,
             counted: true,
         });

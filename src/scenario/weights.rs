@@ -32,7 +32,7 @@ pub(super) fn published(model: &Model) -> Option<Format> {
     }
     let dtype = model.dtype.as_ref().map_or(Dtype::Bfloat16, |dtype| dtype.value);
     let bytes = match (&model.quantization, &model.census) {
-        (Some(quantization), Some(census)) => census.bytes(&quantization.value, dtype),
+        (Some(quantization), Some(census)) => census.published_bytes(&quantization.value, dtype),
         (Some(quantization), None) => scaled(
             model.parameters.as_ref()?.count,
             quantization.value.real_bits_per_weight(),
