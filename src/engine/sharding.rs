@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use super::{Contradiction, Request};
-use crate::model::Dtype;
 use crate::model::census::{ExpertPadding, Ranks, Storage};
+use crate::model::{Component, Dtype};
 
 /// The degrees of parallelism; every one at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,9 @@ impl Sharding {
 
     /// The same for an engine that pads the matrices of quantized experts.
     pub fn padded_weights_bytes(&self, request: &Request<'_>, padding: Option<ExpertPadding>) -> u64 {
+        let even = request
+            .weights_bytes
+            .div_ceil(self.tensor.saturating_mul(self.pipeline));
         let one = Ranks {
             tensor: 1,
             attention: 1,
@@ -72,30 +75,42 @@ impl Sharding {
             experts: 1,
             whole_experts: false,
         };
-        let ranks = Ranks {
+        let ranks = self.ranks();
+        let dealt = ranks != one || padding.is_some();
+        let Some(census) = request.model.census.as_ref().filter(|_| dealt) else {
+            return even;
+        };
+        let storage = storage(request);
+        let whole = census.rank_bytes_in(&one, &storage).max(1);
+        let rank = census.rank_bytes_in(&ranks, &Storage { padding, ..storage });
+        let share = u128::from(request.weights_bytes) * u128::from(rank) / u128::from(whole);
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
+
+    /// Bytes that a rank holds of `layers` layers which predict further tokens: those of the checkpoint, else each
+    /// as large as the last decoder layer.
+    pub fn next_token_bytes(&self, request: &Request<'_>, layers: u64) -> u64 {
+        let model = request.model;
+        if layers == 0 {
+            return 0;
+        }
+        match model.weights.by_component.get(&Component::NextN) {
+            Some(bytes) if *bytes > 0 => bytes.div_ceil(self.tensor),
+            _ => model.census.as_ref().map_or(0, |census| {
+                let layer = census.last_layer_bytes_in(&self.ranks(), &storage(request));
+                layer.saturating_mul(layers)
+            }),
+        }
+    }
+
+    fn ranks(&self) -> Ranks {
+        Ranks {
             tensor: self.tensor,
             attention: self.attention,
             pipeline: self.pipeline,
             experts: self.tensor.saturating_mul(self.replicas_of_experts),
             whole_experts: self.expert,
-        };
-        let even = request
-            .weights_bytes
-            .div_ceil(self.tensor.saturating_mul(self.pipeline));
-        let dealt = ranks != one || padding.is_some();
-        let Some(census) = request.model.census.as_ref().filter(|_| dealt) else {
-            return even;
-        };
-        let published = &request.model.quantization;
-        let storage = Storage {
-            format: request.format,
-            published: request.format == published.as_ref().map(|fact| &fact.value),
-            ..Storage::plain(Dtype::Bfloat16)
-        };
-        let whole = census.rank_bytes_in(&one, &storage).max(1);
-        let rank = census.rank_bytes_in(&ranks, &Storage { padding, ..storage });
-        let share = u128::from(request.weights_bytes) * u128::from(rank) / u128::from(whole);
-        u64::try_from(share).unwrap_or(u64::MAX)
+        }
     }
 
     /// KV heads of one rank: at least one, so that more ranks than heads keep copies (vLLM
@@ -136,6 +151,16 @@ impl Sharding {
             ),
             settings: vec!["tensor_parallel"],
         })
+    }
+}
+
+/// The format to be served, with its exceptions where it is the published one.
+fn storage<'r>(request: &Request<'r>) -> Storage<'r> {
+    let published = &request.model.quantization;
+    Storage {
+        format: request.format,
+        published: request.format == published.as_ref().map(|fact| &fact.value),
+        ..Storage::plain(Dtype::Bfloat16)
     }
 }
 

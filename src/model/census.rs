@@ -253,7 +253,8 @@ impl Census {
 
     /// Notes what the published checkpoint stores otherwise than in its one format. `width` is that of the
     /// residual stream, by which output projections are told from the others.
-    pub fn note(&mut self, scheme: &Scheme, width: u64) {
+    /// `beside` says that experts stand beside the dense layer (Gemma 4), not inside of `mlp`.
+    pub fn note(&mut self, scheme: &Scheme, width: u64, beside: bool) {
         let sparse: BTreeSet<u32> = self
             .parts
             .iter()
@@ -268,7 +269,7 @@ impl Census {
             }
             let mut kinds: Vec<(Option<Stored>, Vec<u32>)> = Vec::new();
             for layer in part.place.layers() {
-                let names = module_names(&part, width, sparse.contains(layer));
+                let names = module_names(&part, width, sparse.contains(layer), beside);
                 let stored = scheme.of(u64::from(*layer), names);
                 match kinds.iter_mut().find(|(kind, _)| *kind == stored) {
                     Some((_, layers)) => layers.push(*layer),
@@ -346,6 +347,15 @@ impl Census {
         stages.iter().enumerate().map(bytes_of_stage).max().unwrap_or(0)
     }
 
+    /// Bytes that a rank holds of the last decoder layer, like which the layers that predict further tokens are.
+    pub fn last_layer_bytes_in(&self, ranks: &Ranks, storage: &Storage<'_>) -> u64 {
+        let last = self.num_layers.saturating_sub(1);
+        self.sum(
+            |part| part.place.layers().iter().any(|layer| u64::from(*layer) == last),
+            |part| rank_share(part, part.each, ranks, storage),
+        )
+    }
+
     fn sum(&self, keep: impl Fn(&Part) -> bool, size: impl Fn(&Part) -> u64) -> u64 {
         let parts = self.parts.iter().filter(|part| keep(part));
         parts.fold(0, |sum, part| sum.saturating_add(size(part)))
@@ -409,7 +419,7 @@ fn rank_share(part: &Part, tensors: u64, ranks: &Ranks, storage: &Storage<'_>) -
 }
 
 /// The names that a matrix goes by in the layers of common families, for the lists of quantizers.
-fn module_names(part: &Part, width: u64, sparse: bool) -> &'static [&'static str] {
+fn module_names(part: &Part, width: u64, sparse: bool, beside: bool) -> &'static [&'static str] {
     let back = matches!(part.kind, PartKind::Linear { output, .. } if output == width);
     match (part.component, back) {
         (Component::Attention, true) => &["self_attn.o_proj", "attn.wo_b", "mixer.o_proj", "attention.dense"],
@@ -421,6 +431,7 @@ fn module_names(part: &Part, width: u64, sparse: bool) -> &'static [&'static str
         ],
         (Component::Recurrent, true) => &["linear_attn.out_proj", "mixer.out_proj", "mamba.out_proj"],
         (Component::Recurrent, false) => &["linear_attn.in_proj_qkv", "mixer.in_proj", "mamba.in_proj"],
+        (Component::Experts, _) if beside => &["experts.0.up_proj", "moe.experts.0.up_proj"],
         (Component::Experts, _) => &[
             "mlp.experts.0.up_proj",
             "block_sparse_moe.experts.0.w1",
@@ -429,7 +440,7 @@ fn module_names(part: &Part, width: u64, sparse: bool) -> &'static [&'static str
             "mixer.experts.0.up_proj",
             "moe.up_proj",
         ],
-        (Component::Mlp, _) if sparse => &[
+        (Component::Mlp, _) if sparse && !beside => &[
             "mlp.shared_experts.up_proj",
             "mlp.shared_expert.up_proj",
             "ffn.shared_experts.w1",

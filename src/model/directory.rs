@@ -112,7 +112,11 @@ impl Visit<'_> {
         let width = facts.dims.hidden_size.as_ref().map_or(0, |fact| fact.value);
         let scheme = section.flatten().and_then(|section| Scheme::read(&section, json));
         if let (Some(census), Some(scheme)) = (&mut facts.census, scheme) {
-            census.note(&scheme, width);
+            let beside = facts
+                .model_type
+                .as_ref()
+                .is_some_and(|kind| kind.value.starts_with("gemma4"));
+            census.note(&scheme, width, beside);
         }
         let reading = reading(json, &facts, quantization.as_ref().map(|fact| &fact.value));
         let weighed = shards::weigh(self.sources, self.dir, self.display, &reading);

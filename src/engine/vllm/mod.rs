@@ -139,6 +139,7 @@ impl VllmPlan {
             .map_or(0, |gib| scaled(GIB, gib));
         let weights_bytes = sharding
             .padded_weights_bytes(request, expert_padding(request))
+            .saturating_add(sharding.next_token_bytes(request, draft_layers(request, &layout)))
             .saturating_sub(offloaded);
         Self {
             version,
