@@ -13,7 +13,7 @@ pub mod kv_type;
 pub mod llama_cpp;
 pub mod mlx;
 pub mod ollama;
-mod overheads;
+pub mod overheads;
 pub mod settings;
 pub mod sglang;
 pub mod sharding;

@@ -55,7 +55,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
         caches: RankCaches::of(request, layout, sharding),
         weights_bytes: sharding.rank_weights_bytes(request),
         memory_bytes: request.machine.engine_memory_bytes(),
-        overhead: overheads::coefficients(Engine::TensorrtLlm, request.version)
+        overhead: overheads::of(Engine::TensorrtLlm, request.version, request.settings)
             .estimate(&load)
             .into(),
         free_fraction,

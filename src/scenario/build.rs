@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::weights::{self, Format};
 use super::{Estimate, Recommended, Scenario, Verdict};
-use crate::engine::{self, Cell, Contradiction, Engine, KvType, Plan, Request, Version};
+use crate::engine::{self, Band, Cell, Contradiction, Engine, KvType, Plan, Request, Version};
 use crate::machine::Machine;
 use crate::manifest::{Deployment, WeightFormat};
 use crate::memory::recommend::{HardwareCapabilities, QuantRecommendation, recommend_quantization};
@@ -141,6 +141,8 @@ pub(super) struct Bench<'a> {
     accelerators: u64,
     /// True where the settings say what stays in host memory.
     chooses_offload: bool,
+    /// The overhead that the user gives in the place of the estimate.
+    given_overhead: Option<Band>,
     assumptions: Vec<String>,
 }
 
@@ -168,6 +170,10 @@ impl<'a> Bench<'a> {
             options: Vec::new(),
             chooses_offload: deployment.settings.offload().is_some(),
             accelerators,
+            given_overhead: deployment
+                .settings
+                .text(engine::overheads::GIVEN)
+                .and_then(Band::parse),
             assumptions: Vec::new(),
         };
         if model.layout.is_err() {
@@ -242,6 +248,16 @@ impl<'a> Bench<'a> {
     fn assume(&mut self) {
         if let Some(choice) = self.options.first() {
             self.assumptions.extend(choice.plan.assumptions().iter().cloned());
+        }
+        if let Some(band) = &self.given_overhead {
+            let gib = |bytes: u64| format!("{:.2}", bytes as f64 / GIB as f64);
+            let words = if band.low == band.high {
+                format!("the overhead is {} GiB, as given", gib(band.likely))
+            } else {
+                let (low, likely, high) = (gib(band.low), gib(band.likely), gib(band.high));
+                format!("the overhead is {likely} GiB ({low} to {high}), as given")
+            };
+            self.assumptions.push(words);
         }
         if self.uses_tree() && self.neural_accelerator_assumed() {
             self.assumptions.push("macOS 26.2 or later".to_owned());

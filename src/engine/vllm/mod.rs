@@ -153,7 +153,7 @@ impl VllmPlan {
             weights_bytes,
             usable_bytes: scaled(request.machine.engine_memory_bytes(), fraction),
             has_states,
-            overheads: overheads::coefficients(Engine::Vllm, Some(version)),
+            overheads: overheads::of(Engine::Vllm, Some(version), settings),
             load: Load {
                 largest_graph: largest_graph(request, batches.sequences, states.drafted),
                 ..overheads::load(request, &sharding, batches.sequences, 0)
