@@ -14,6 +14,7 @@ pub mod llama_cpp;
 pub mod mlx;
 pub mod ollama;
 pub mod overheads;
+pub mod refusals;
 pub mod settings;
 pub mod sglang;
 pub mod sharding;
@@ -220,6 +221,7 @@ pub trait Plan: Send + Sync {
 pub struct Contradiction {
     /// A sentence with the two facts that contradict.
     pub message: String,
-    /// The settings (by their ids) that are involved, first the one to point at.
+    /// What is involved, first the one to point at: settings by their ids, or facts of the model by their paths
+    /// (`model.num_heads`, `model.quantization`).
     pub settings: Vec<&'static str>,
 }

@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::{Contradiction, Request};
-use crate::model::census::{ExpertPadding, Ranks, Storage};
+use crate::memory::layout::Cache;
+use crate::model::census::{ExpertPadding, PartKind, Ranks, Split, Storage};
 use crate::model::{Component, Dtype};
 
 /// The degrees of parallelism; every one at least 1.
@@ -140,16 +141,87 @@ impl Sharding {
             .collect()
     }
 
+    /// Every reason why the model cannot be split like this.
+    pub fn contradictions(&self, request: &Request<'_>) -> Vec<Contradiction> {
+        // One cause, one reason: heads that do not divide say it for the KV heads too.
+        let heads = self
+            .uneven_heads(request)
+            .or_else(|| self.uneven_kv_heads(request));
+        heads.into_iter().chain(self.uneven_groups(request)).collect()
+    }
+
+    /// KV heads divide over the ranks, or each is copied to equally many (`QKVParallelLinear`).
+    fn uneven_kv_heads(&self, request: &Request<'_>) -> Option<Contradiction> {
+        let layout = request.model.layout.as_ref().ok()?;
+        let ranks = self.attention.max(1);
+        let heads = layout.groups.iter().find_map(|group| match group.cache {
+            Cache::Attention { kv_heads, .. }
+                if kv_heads > 0 && kv_heads % ranks != 0 && ranks % kv_heads != 0 =>
+            {
+                Some(kv_heads)
+            }
+            _ => None,
+        })?;
+        Some(Contradiction {
+            message: format!(
+                "tensor parallelism {ranks} neither divides the {heads} KV heads of {} nor is a multiple of them",
+                request.model.name
+            ),
+            settings: vec!["tensor_parallel", "model.num_kv_heads"],
+        })
+    }
+
+    /// A rank's rows of a quantized matrix are whole groups, its part of an FP8 matrix whole blocks (vLLM
+    /// `awq.py`, `marlin_utils.py::verify_marlin_supports_shape`, `fp8_utils.py::validate_fp8_block_shape`).
+    fn uneven_groups(&self, request: &Request<'_>) -> Option<Contradiction> {
+        let format = request.format?;
+        let group = match (format.method.as_str(), format.group_size?) {
+            ("gptq" | "awq", group) => group,
+            ("compressed-tensors", group) if !format.float => group,
+            // Blocks are squares.
+            ("fp8", area) => area.isqrt(),
+            _ => return None,
+        };
+        let in_blocks = format.float;
+        let width = request.model.dims.hidden_size.as_ref()?.value;
+        let census = request.model.census.as_ref()?;
+        let storage = storage(request);
+        let (inner, ranks) = census.parts.iter().find_map(|part| {
+            let ranks = match (part.split, part.component) {
+                // For experts in groups of integers there are kernels that take any split.
+                (Split::Expert, _) if self.expert || !in_blocks => return None,
+                (Split::Expert, _) => self.ranks().experts,
+                (Split::Even, Component::Attention) => self.attention,
+                (Split::Even, Component::Mlp) => self.tensor,
+                _ => return None,
+            };
+            let PartKind::Linear { input, output } = part.kind else {
+                return None;
+            };
+            let uneven = output == width && ranks > 1 && input % ranks.saturating_mul(group.max(1)) != 0;
+            (uneven && storage.quantizes(part)).then_some((input, ranks))
+        })?;
+        Some(Contradiction {
+            message: format!(
+                "split over {ranks} ranks, {inner} quantized rows of {} leave {} to each, which are no whole groups of \
+                 {group}",
+                request.model.name,
+                inner / ranks.max(1)
+            ),
+            settings: vec!["tensor_parallel", "model.quantization"],
+        })
+    }
+
     /// Attention heads must divide over the tensor ranks (vLLM `ModelConfig.verify_with_parallel_config`,
     /// SGLang `ModelConfig`, TGI's and TensorRT-LLM's column splits).
-    pub fn contradiction(&self, request: &Request<'_>) -> Option<Contradiction> {
+    fn uneven_heads(&self, request: &Request<'_>) -> Option<Contradiction> {
         let heads = request.model.dims.num_heads.as_ref()?.value;
         (heads > 0 && heads % self.attention != 0).then(|| Contradiction {
             message: format!(
                 "tensor parallelism {} does not divide the {heads} attention heads of {}",
                 self.attention, request.model.name
             ),
-            settings: vec!["tensor_parallel"],
+            settings: vec!["tensor_parallel", "model.num_heads"],
         })
     }
 }

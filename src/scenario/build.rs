@@ -30,8 +30,19 @@ pub struct Subject<'a> {
 pub struct Built {
     /// In the order machine, context, batch, KV type.
     pub scenarios: Vec<Scenario>,
-    /// What the engine cannot run on a machine (by position in [`Subject::machines`]), whatever the memory.
-    pub contradictions: Vec<(usize, Contradiction)>,
+    /// What the engine cannot run, whatever the memory.
+    pub contradictions: Vec<Refused>,
+}
+
+/// What an engine cannot run on a machine.
+#[derive(Debug)]
+pub struct Refused {
+    /// The machine, by position in [`Subject::machines`].
+    pub position: usize,
+    /// The KV type of the cells in question; `None` where all cells of the machine are.
+    pub kv: Option<KvType>,
+    /// Why.
+    pub contradiction: Contradiction,
 }
 
 /// Builds every scenario of a deployment.
@@ -40,13 +51,25 @@ pub fn build(subject: &Subject<'_>) -> Built {
     for (position, machine) in subject.machines.iter().enumerate() {
         let scenarios = match (subject.model, machine) {
             (Some((_, model)), Some((_, machine))) => match Bench::new(subject.deployment, model, machine) {
-                Ok(bench) => cells(subject, Some((0, *machine)))
-                    .map(|cell| bench.scenario(subject, position, cell))
-                    .collect(),
+                Ok(bench) => {
+                    let refused = bench.refused_kv_types(subject.deployment, position);
+                    let is_refused = |kv| refused.iter().any(|found| found.kv == Some(kv));
+                    let scenarios = cells(subject, Some((0, *machine)))
+                        .map(|cell| match is_refused(cell.kv) {
+                            true => blank(subject, position, cell),
+                            false => bench.scenario(subject, position, cell),
+                        })
+                        .collect();
+                    built.contradictions.extend(refused);
+                    scenarios
+                }
                 Err(contradictions) => {
-                    built
-                        .contradictions
-                        .extend(contradictions.into_iter().map(|found| (position, found)));
+                    let refused = contradictions.into_iter().map(|contradiction| Refused {
+                        position,
+                        kv: None,
+                        contradiction,
+                    });
+                    built.contradictions.extend(refused);
                     unknown(subject, position)
                 }
             },
@@ -192,7 +215,12 @@ impl<'a> Bench<'a> {
                 weights_bytes: format.bytes,
                 format: format.quantization.as_ref(),
             };
-            let plan = engine::plan(engine, &request)?;
+            let plan = match engine::plan(engine, &request) {
+                Ok(plan) => plan,
+                // A format that was only going to be proposed.
+                Err(_) if !bench.is_asked_for(&format) => continue,
+                Err(contradictions) => return Err(contradictions),
+            };
             let assumptions = Arc::default();
             bench.options.push(Choice {
                 format,
@@ -203,6 +231,42 @@ impl<'a> Bench<'a> {
         bench.assume();
         bench.share_assumptions();
         Ok(bench)
+    }
+
+    /// True for the format that the deployment would be served in, by its checkpoint or by its own words.
+    fn is_asked_for(&self, format: &Format) -> bool {
+        match &self.wanted {
+            WeightFormat::Named(name) => *name == format.name,
+            WeightFormat::Auto | WeightFormat::AsPublished => {
+                weights::published(self.model).is_none_or(|published| published.name == format.name)
+            }
+        }
+    }
+
+    /// The declared KV types that the engine refuses on the machine.
+    fn refused_kv_types(&self, deployment: &Deployment, position: usize) -> Vec<Refused> {
+        let refused = deployment.kv_cache.iter().filter_map(|kv| {
+            let contradiction = self.refuses(deployment, kv.value)?;
+            Some(Refused {
+                position,
+                kv: Some(kv.value),
+                contradiction,
+            })
+        });
+        refused.collect()
+    }
+
+    /// Why the engine refuses a KV type here, if it does.
+    pub(super) fn refuses(&self, deployment: &Deployment, kv: KvType) -> Option<Contradiction> {
+        let request = Request {
+            model: self.model,
+            machine: self.machine,
+            version: None,
+            settings: &deployment.settings,
+            weights_bytes: 0,
+            format: None,
+        };
+        engine::refusals::kv_type(self.engine, &request, kv)
     }
 
     /// The formats to plan for, best quality first, each once.

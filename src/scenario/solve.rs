@@ -80,7 +80,7 @@ impl Case<'_> {
         let smaller = |kv: &KvType| size(*kv) < size(self.cell.kv);
         smaller_kv_types(self.engine())
             .iter()
-            .filter(|kv| smaller(kv))
+            .filter(|kv| smaller(kv) && bench.refuses(self.deployment, **kv).is_none())
             .find_map(|kv| {
                 // Settings that name the type as an engine's argument would go before the cell's.
                 let largest = bench.largest_context_of(Cell { kv: *kv, ..self.cell })?;

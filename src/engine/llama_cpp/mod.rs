@@ -578,6 +578,20 @@ fn check_settings(settings: &Settings) -> Vec<Contradiction> {
     wrong
 }
 
+/// Why llama.cpp refuses a type of keys for this model, with the type of values that the settings give.
+pub fn kv_contradiction(request: &Request<'_>, kv: KvType) -> Option<Contradiction> {
+    let layout = request.model.layout.as_ref().ok()?;
+    let found = check_types(layout, request.settings, Some(kv), value_type(request.settings));
+    found.into_iter().next().map(|found| Contradiction {
+        settings: found
+            .settings
+            .into_iter()
+            .map(|id| if id == "cache_type_k" { "kv_cache" } else { id })
+            .collect(),
+        ..found
+    })
+}
+
 /// What llama.cpp refuses of a pair of cache types for a model (`llama_init_from_model`). The keys' type may
 /// come from a cell; `None` stands for f16.
 pub fn check_types(
