@@ -186,20 +186,22 @@ impl Sharding {
         let width = request.model.dims.hidden_size.as_ref()?.value;
         let census = request.model.census.as_ref()?;
         let storage = storage(request);
+        let sparse = census.parts.iter().any(|part| part.split == Split::Expert);
         let (inner, ranks) = census.parts.iter().find_map(|part| {
             let ranks = match (part.split, part.component) {
                 // For experts in groups of integers there are kernels that take any split.
                 (Split::Expert, _) if self.expert || !in_blocks => return None,
                 (Split::Expert, _) => self.ranks().experts,
                 (Split::Even, Component::Attention) => self.attention,
-                (Split::Even, Component::Mlp) => self.tensor,
+                // Engines split the shared experts of a mixture in ways of their own.
+                (Split::Even, Component::Mlp) if !sparse => self.tensor,
                 _ => return None,
             };
             let PartKind::Linear { input, output } = part.kind else {
                 return None;
             };
             let uneven = output == width && ranks > 1 && input % ranks.saturating_mul(group.max(1)) != 0;
-            (uneven && storage.quantizes(part)).then_some((input, ranks))
+            (uneven && storage.format_of(part) == Some(format)).then_some((input, ranks))
         })?;
         Some(Contradiction {
             message: format!(

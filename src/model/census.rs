@@ -184,13 +184,8 @@ impl Storage<'_> {
         }
     }
 
-    /// True where a tensor is stored in fewer bits than the plain type.
-    pub fn quantizes(&self, part: &Part) -> bool {
-        self.format_of(part).is_some()
-    }
-
     /// The format of a tensor; `None` for the plain type.
-    fn format_of<'f>(&'f self, part: &'f Part) -> Option<&'f Quantization> {
+    pub fn format_of<'f>(&'f self, part: &'f Part) -> Option<&'f Quantization> {
         let format = self.format?;
         match &part.stored {
             Some(Stored::Plain) if self.published => None,

@@ -342,6 +342,8 @@ def score_log(table, row, scenario, findings, errors, by):
     what = f"{row['id']} ({row['model']} on {row['gpu_count']}x {row['gpu']}, {row['engine']} {row['engine_version']}, {by})"
     if total(scenario) is None:
         table.notes.append(f"engine logs: not sized: {what} {findings[:2]}")
+        if row["outcome"] == "fits" and any(finding.startswith("engine-contradiction") for finding in findings):
+            table.add("engine logs: no certain error on what ran", False, f"{what} {findings[:2]}")
         return
     ran, verdict = row["outcome"] == "fits", scenario["verdict"]
     if row["outcome"] in ("fits", "oom_load", "kv_too_small"):
