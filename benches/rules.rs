@@ -95,22 +95,13 @@ fn deployment(sources: &Sources, tokens: u64) -> Deployment {
     let file = sources.add("bench.yaml", "");
     let mut settings = Settings::default();
     settings.set("tensor_parallel", Fact::default("1".to_owned(), "bench"));
+    let name = Fact::default("bench".to_owned(), "bench");
     Deployment {
-        name: Fact::default("bench".to_owned(), "bench"),
-        file: file.id(),
-        span: file.span(0..0),
-        format: Format::Own,
         engine: Some(Fact::default(Engine::Vllm, "bench")),
         engine_version: Some(Fact::default("0.12.0".to_owned(), "bench")),
-        model: None,
-        machines: Vec::new(),
         context: (1..=10).map(|at| Fact::default(at * tokens, "bench")).collect(),
-        batch: Vec::new(),
-        kv_cache: Vec::new(),
-        quantization: None,
-        args: Vec::new(),
         settings,
-        unresolved: Vec::new(),
+        ..Deployment::new(name, file.id(), file.span(0..0), Format::Own)
     }
 }
 

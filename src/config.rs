@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::engine::{Band, Engine};
+use crate::fact::Fact;
 use crate::finding::{Finding, Severity};
 use crate::machine::Machine;
+use crate::machine::quantity::parse_bytes;
 use crate::manifest::own;
 use crate::manifest::read::Reader;
 use crate::nearest::nearest;
 use crate::rule::Rules;
-use crate::source::tree::{Node, Tree};
+use crate::source::tree::{Node, Shape, Tree};
 use crate::source::{SourceFile, Sources};
 
 /// The name of the settings file.
@@ -130,6 +133,48 @@ pub struct Settings {
     pub default_contexts: Vec<u64>,
     /// From when on a run fails.
     pub fail_on: Option<FailOn>,
+    /// Overheads in the place of the estimates.
+    pub overhead: Overheads,
+}
+
+/// What engines take beside weights and KV cache, as the user says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overheads {
+    /// For engines that have none of their own here.
+    pub every: Option<Fact<Band>>,
+    /// By engine.
+    pub by_engine: BTreeMap<Engine, Fact<Band>>,
+}
+
+impl Overheads {
+    /// The one for an engine.
+    pub fn of(&self, engine: Engine) -> Option<&Fact<Band>> {
+        self.by_engine.get(&engine).or(self.every.as_ref())
+    }
+
+    /// Lays others over these.
+    pub fn extend(&mut self, others: Self) {
+        if others.every.is_some() {
+            // One amount for every engine goes before the file's amount of one.
+            self.by_engine.clear();
+            self.every = others.every;
+        }
+        self.by_engine.extend(others.by_engine);
+    }
+}
+
+/// An amount of memory as a band: `2GiB`, or the low, likely and high one, `1GiB/2GiB/3GiB`.
+pub fn overhead_band(text: &str) -> Option<Band> {
+    let parts: Option<Vec<u64>> = text.split('/').map(|part| parse_bytes(part.trim())).collect();
+    match parts?.as_slice() {
+        [one] => Some(Band::exactly(*one)),
+        [low, likely, high] if low <= likely && likely <= high => Some(Band {
+            low: *low,
+            likely: *likely,
+            high: *high,
+        }),
+        _ => None,
+    }
 }
 
 impl Settings {
@@ -208,7 +253,7 @@ fn unreadable(why: &str, path: &str) -> Finding {
     Finding::about("file-unreadable", Severity::Error, message, path)
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "severity",
     "ignore",
     "overrides",
@@ -219,6 +264,7 @@ const KEYS: [&str; 10] = [
     "machine",
     "context",
     "fail-on",
+    "overhead",
 ];
 
 fn parse(file: &Arc<SourceFile>, folder: &Path) -> (Settings, Vec<Finding>) {
@@ -299,6 +345,7 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             let contexts = reader.one_or_many(key, value, |reader, node| reader.count(key, node));
             settings.default_contexts = contexts.into_iter().map(|fact| fact.value).collect();
         }
+        "overhead" => settings.overhead = overheads(reader, value),
         _ => settings.fail_on = fail_on(reader, value),
     }
 }
@@ -315,6 +362,54 @@ fn fail_on(reader: &mut Reader, value: Node<'_>) -> Option<FailOn> {
         );
     }
     read
+}
+
+/// One amount for every engine, or a mapping by engine; an amount is one text or `{low, likely, high}`.
+fn overheads(reader: &mut Reader, value: Node<'_>) -> Overheads {
+    let mut overheads = Overheads::default();
+    let by_engine = value
+        .entries()
+        .iter()
+        .any(|(key, _)| key.text().and_then(Engine::parse).is_some());
+    if value.shape() != Shape::Mapping || !by_engine {
+        overheads.every = overhead(reader, value);
+        return overheads;
+    }
+    for (key, amount) in value.entries() {
+        let name = key.text().unwrap_or_default();
+        match Engine::parse(name) {
+            Some(engine) => {
+                if let Some(band) = overhead(reader, amount) {
+                    overheads.by_engine.insert(engine, band);
+                }
+            }
+            None => {
+                let label = format!("the engines are {}", Engine::ALL.map(Engine::name).join(", "));
+                reader.invalid(key.span(), format!("there is no engine `{name}`"), label);
+            }
+        }
+    }
+    overheads
+}
+
+fn overhead(reader: &mut Reader, value: Node<'_>) -> Option<Fact<Band>> {
+    let text = if value.shape() == Shape::Mapping {
+        let mut amounts = BTreeMap::new();
+        for (key, amount) in reader.fields(value, "an overhead", &["low", "likely", "high"]) {
+            amounts.insert(key.to_owned(), reader.text(key, amount)?.value);
+        }
+        let likely = amounts.get("likely").cloned().unwrap_or_default();
+        let bound = |key: &str| amounts.get(key).cloned().unwrap_or_else(|| likely.clone());
+        format!("{}/{likely}/{}", bound("low"), bound("high"))
+    } else {
+        reader.text("overhead", value)?.value
+    };
+    let band = overhead_band(&text);
+    if band.is_none() {
+        let label = "expected an amount (2GiB), or low, likely and high in that order";
+        reader.invalid(value.mention(), format!("not an overhead: {text}"), label);
+    }
+    Some(Fact::at(band?, value.span()))
 }
 
 fn severities(reader: &mut Reader, value: Node<'_>) -> BTreeMap<String, Level> {

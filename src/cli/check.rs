@@ -10,8 +10,10 @@ use clap::Args;
 use super::output::{self, Color, Output};
 use super::repair::{Known, Repair};
 use super::{CLEAN, FAILED, FINDINGS, NOTHING};
-use crate::config::{self, FailOn, Level, Settings};
+use crate::config::{self, FailOn, Level, Overheads, Settings};
 use crate::engine::settings::parse_count;
+use crate::engine::{Band, Engine};
+use crate::fact::Fact;
 use crate::finding::{Finding, Severity};
 use crate::report::{OutputFormat, Report, Summary};
 use crate::rule::Rules;
@@ -93,6 +95,10 @@ pub(super) struct Scope {
     /// Read no settings file
     #[arg(long, conflicts_with = "config")]
     no_config: bool,
+    /// What the engine takes beside weights and KV cache, instead of the estimate: 2GiB, vllm=2GiB, or low, likely
+    /// and high as 1GiB/2GiB/3GiB. Repeatable
+    #[arg(long, value_name = "[ENGINE=]AMOUNT", env = "OOMLINT_OVERHEAD", value_delimiter = ',', value_parser = overhead)]
+    overhead: Vec<GivenOverhead>,
 
     /// Take the rule files of DIR too. Repeatable
     #[arg(long, value_name = "DIR")]
@@ -105,6 +111,24 @@ pub(super) struct Scope {
 
 #[derive(Debug, Clone, Copy)]
 struct SeverityLevel(Level);
+
+/// An overhead for one engine, or for all.
+#[derive(Debug, Clone, Copy)]
+struct GivenOverhead(Option<Engine>, Band);
+
+fn overhead(text: &str) -> Result<GivenOverhead, String> {
+    let (engine, amount) = match text.split_once('=') {
+        Some((name, amount)) => {
+            let engine = Engine::parse(name)
+                .ok_or_else(|| format!("the engines are {}", Engine::ALL.map(Engine::name).join(", ")))?;
+            (Some(engine), amount)
+        }
+        None => (None, text),
+    };
+    config::overhead_band(amount)
+        .map(|band| GivenOverhead(engine, band))
+        .ok_or_else(|| "expected an amount: 2GiB, vllm=2GiB, 1GiB/2GiB/3GiB".to_owned())
+}
 
 fn fail_on(text: &str) -> Result<FailOn, String> {
     FailOn::parse(text).ok_or_else(|| "expected error, warning, info or never".to_owned())
@@ -131,6 +155,20 @@ pub(super) struct Prepared {
 }
 
 impl Scope {
+    fn overheads(&self) -> Overheads {
+        let mut overheads = Overheads::default();
+        for GivenOverhead(engine, band) in &self.overhead {
+            let band = Fact::default(*band, "given on the command line");
+            match engine {
+                Some(engine) => {
+                    overheads.by_engine.insert(*engine, band);
+                }
+                None => overheads.every = Some(band),
+            }
+        }
+        overheads
+    }
+
     /// Reads settings and rules. On mistakes in them, the findings to show before giving up.
     pub(super) fn prepare(&self) -> Result<Prepared, (Arc<Sources>, Vec<Finding>)> {
         if let Some(threads) = self.threads {
@@ -156,6 +194,7 @@ impl Scope {
         if !self.context.is_empty() {
             settings.default_contexts.clone_from(&self.context);
         }
+        settings.overhead.extend(self.overheads());
         settings.rules.extend(self.rules.iter().cloned());
         match load_rules(&settings.rules, &sources) {
             Ok(rules) if mistakes.is_empty() => Ok(Prepared {

@@ -16,6 +16,7 @@ pub(crate) mod parameters;
 pub mod pointer;
 pub mod quantization;
 pub mod safetensors;
+pub mod scheme;
 mod shards;
 mod text;
 pub mod weights;

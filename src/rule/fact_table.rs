@@ -242,6 +242,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("scenario.verdict", TEXT, Cell, "fits, likely_fits, likely_exceeds, exceeds or unknown",
         |v| text(v.scenario?.estimate.as_ref().map_or("unknown", |e| e.verdict.word())), nowhere),
 
+    row("solve.largest_batch", COUNT, Cell, "largest number of concurrent sequences of the context, where it is fewer",
+        |v| positive(v.scenario?.alternatives.as_ref()?.largest_batch), nowhere),
     row("solve.largest_context", TOKENS, Cell, "largest context that fits with all else as it is; absent when none does",
         |v| positive(v.scenario?.alternatives.as_ref().and_then(|other| other.largest_context).or(v.scenario?.largest_context)), nowhere),
     row("solve.other_kv_cache", TEXT, Cell, "another KV type that helps",
@@ -252,6 +254,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(&v.scenario?.alternatives.as_ref()?.machine.as_ref()?.0), nowhere),
     row("solve.other_machine_memory_bytes", BYTES, Cell, "memory of one accelerator of that machine",
         |v| bytes(v.scenario?.alternatives.as_ref()?.machine.as_ref()?.1), nowhere),
+    row("solve.other_memory_fraction", RATIO, Cell, "the least memory fraction with which all of it fits",
+        |v| Some(Value::Double(v.scenario?.alternatives.as_ref()?.memory_fraction?)), nowhere),
     row("solve.other_quantization", TEXT, Cell, "another weight format that helps",
         |v| text(&v.scenario?.alternatives.as_ref()?.quantization.as_ref()?.0), nowhere),
     row("solve.other_quantization_bytes", BYTES, Cell, "weights in that format",

@@ -137,6 +137,11 @@ fn fill(deployment: &mut Deployment, settings: &Settings) {
             .map(|name| Fact::default(name.clone(), why))
             .collect();
     }
+    let overhead = settings.overhead.of(deployment.engine_or_default());
+    if let Some(overhead) = overhead {
+        let text = overhead.clone().map(|band| band.to_string());
+        deployment.settings.set(engine::overheads::GIVEN, text);
+    }
     if deployment.context.is_empty() {
         deployment.context = settings
             .default_contexts
