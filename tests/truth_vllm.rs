@@ -194,6 +194,7 @@ fn model(record: &Value, layout: Layout) -> Model {
     let config = &record["config"];
     let heads = config["num_attention_heads"].as_u64();
     Model {
+        assumptions: Vec::new(),
         name: record["name"].as_str().unwrap().to_owned(),
         path: String::new(),
         source: ModelSource::Directory,

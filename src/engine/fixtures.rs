@@ -31,6 +31,7 @@ pub(super) fn model(caches: &[(Cache, u32)]) -> Model {
         })
         .collect();
     Model {
+        assumptions: Vec::new(),
         name: String::from("tiny"),
         path: String::new(),
         source: ModelSource::Directory,

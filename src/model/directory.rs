@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -45,6 +44,13 @@ const MODEL_KEYS: &[&str] = &[
 
 /// Keys under which a config nests the model that generates text.
 const NESTED: &[&str] = &["text_config", "llm_config", "language_config", "thinker_config"];
+
+/// Files that quantizers write beside a silent config.json, and the method of each.
+pub const QUANTIZER_FILES: &[(&str, &str)] = &[
+    ("hf_quant_config.json", "modelopt"),
+    ("quantize_config.json", "gptq"),
+    ("quant_config.json", "awq"),
+];
 
 /// True for a directory whose config.json is one of a model, as far as a glance tells: weights beside it, or a
 /// model's key in its first 64 KiB. [`load`] decides.
@@ -140,6 +146,7 @@ impl Visit<'_> {
             weights: weighed.weights,
             gguf: None,
             config: Some(facts.json),
+            assumptions: Vec::new(),
             bytes_read: self.bytes_read,
         })
     }
@@ -166,11 +173,6 @@ impl Visit<'_> {
     /// The published quantization and the section that states it, from config.json or, where that is silent, from the files that quantizers
     /// write beside it.
     fn quantization(&mut self, config: &JsonText) -> Option<(Fact<Quantization>, Option<Value>)> {
-        const BESIDE: &[(&str, &str)] = &[
-            ("hf_quant_config.json", "modelopt"),
-            ("quantize_config.json", "gptq"),
-            ("quant_config.json", "awq"),
-        ];
         if config.json.as_ref().is_some_and(states_quantization) {
             let tree = Tree::parse(&config.file);
             let root = tree.documents.first().map(Document::root);
@@ -179,7 +181,7 @@ impl Visit<'_> {
                 return Some((found, section.cloned()));
             }
         }
-        let mut there = BESIDE.iter().filter(|(name, _)| self.dir.join(name).exists());
+        let mut there = QUANTIZER_FILES.iter().filter(|(name, _)| self.dir.join(name).exists());
         there.find_map(|(name, method)| {
             let text = self.read(name)?;
             let found = beside(&text.file, method)?;
@@ -256,14 +258,14 @@ fn section(json: &Value) -> Option<&Value> {
     levels(json).find_map(|level| keys.iter().find_map(|key| level.get(key)))
 }
 
-fn beside(file: &Arc<SourceFile>, method: &str) -> Option<Fact<Quantization>> {
+pub(super) fn beside(file: &SourceFile, method: &str) -> Option<Fact<Quantization>> {
     let tree = Tree::parse(file);
     let root = tree.documents.first()?.root();
     quantization::read_section(root.get("quantization").unwrap_or(root), method)
 }
 
 /// What the config says of how its tensors are to be read.
-fn reading(json: &Value, facts: &ConfigFacts, quantization: Option<&Quantization>) -> Reading {
+pub(super) fn reading(json: &Value, facts: &ConfigFacts, quantization: Option<&Quantization>) -> Reading {
     let first = facts
         .dims
         .num_layers
