@@ -12,6 +12,7 @@ pub mod config;
 pub mod engine;
 pub mod fact;
 pub mod finding;
+pub mod hub;
 pub mod lint;
 pub mod machine;
 pub mod manifest;
