@@ -224,8 +224,18 @@ mod tests {
 
     #[test]
     fn offline_is_what_the_library_takes_for_true() {
-        for (value, offline) in [("1", true), ("true", true), ("ON", true), ("0", false), ("", false)] {
-            assert_eq!(access(&[("HF_HUB_OFFLINE", value)]).unwrap().offline.is_some(), offline, "{value}");
+        for (value, offline) in [
+            ("1", true),
+            ("true", true),
+            ("ON", true),
+            ("0", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                access(&[("HF_HUB_OFFLINE", value)]).unwrap().offline.is_some(),
+                offline,
+                "{value}"
+            );
         }
     }
 }

@@ -83,8 +83,12 @@ impl Hub {
             host: self.host(),
             why,
         };
-        let description: Description = serde_json::from_slice(&bytes.bytes)
-            .map_err(|error| broken(format!("the answer is not the JSON of a model: {}", plain(&error))))?;
+        let description: Description = serde_json::from_slice(&bytes.bytes).map_err(|error| {
+            broken(format!(
+                "the answer is not the JSON of a model: {}",
+                plain(&error)
+            ))
+        })?;
         let commit = description.sha;
         if !is_commit(&commit) {
             return Err(broken("the answer names no commit".to_owned()));
@@ -192,7 +196,12 @@ mod tests {
 
     #[test]
     fn names_that_could_lead_elsewhere_are_no_repositories() {
-        for good in ["meta-llama/Llama-3.1-8B-Instruct", "gpt2", "a/b.c_d-e", "01-ai/Yi-34B"] {
+        for good in [
+            "meta-llama/Llama-3.1-8B-Instruct",
+            "gpt2",
+            "a/b.c_d-e",
+            "01-ai/Yi-34B",
+        ] {
             assert!(is_repository(good), "{good}");
         }
         let long = "x".repeat(97);

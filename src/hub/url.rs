@@ -97,7 +97,10 @@ impl Url {
     pub(super) fn same_origin(&self, other: &Self) -> bool {
         let port = |url: &Self| {
             let default = if url.secure { ":443" } else { ":80" };
-            url.authority.strip_suffix(default).unwrap_or(&url.authority).to_owned()
+            url.authority
+                .strip_suffix(default)
+                .unwrap_or(&url.authority)
+                .to_owned()
         };
         self.secure == other.secure && port(self) == port(other)
     }
@@ -137,7 +140,9 @@ pub(super) fn encoded(segment: &str) -> String {
     let mut text = String::with_capacity(segment.len());
     for byte in segment.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(byte))
+            }
             other => text.push_str(&format!("%{other:02X}")),
         }
     }
@@ -157,7 +162,10 @@ mod tests {
     fn a_location_is_followed_as_browsers_do() {
         let from = "https://hub.example/a/b/c?x=1";
         for (location, to) in [
-            ("https://cdn.example/y?sig=a%2Fb", "https://cdn.example/y?sig=a%2Fb"),
+            (
+                "https://cdn.example/y?sig=a%2Fb",
+                "https://cdn.example/y?sig=a%2Fb",
+            ),
             ("//cdn.example/y", "https://cdn.example/y"),
             ("/y/z", "https://hub.example/y/z"),
             ("y", "https://hub.example/a/b/y"),

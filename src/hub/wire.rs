@@ -134,7 +134,11 @@ impl Wire {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            let most = if self.down.load(Ordering::Relaxed) { 1 } else { MAX_ATTEMPTS };
+            let most = if self.down.load(Ordering::Relaxed) {
+                1
+            } else {
+                MAX_ATTEMPTS
+            };
             match self.pause(&failure, attempts).filter(|_| attempts < most) {
                 Some(pause) => self.clock.sleep(pause),
                 None => return Err(self.give_up(failure, ask, attempts)),
@@ -198,7 +202,11 @@ impl Wire {
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(&url, at_home, ask)?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                let answer = Answer { ask, url: &url, at_home };
+                let answer = Answer {
+                    ask,
+                    url: &url,
+                    at_home,
+                };
                 return answer.take(response, self.access.token.is_some());
             }
             let location = response.headers().get(header::LOCATION);
@@ -219,13 +227,18 @@ impl Wire {
         // Compressed answers have no ranges of the file.
         let mut request = self.agent.get(url.text()).header("Accept-Encoding", "identity");
         if let Want::Range(range) = &ask.want {
-            request = request.header("Range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+            request = request.header(
+                "Range",
+                format!("bytes={}-{}", range.start, range.end.saturating_sub(1)),
+            );
         }
         if let Some(token) = self.access.token.as_ref().filter(|_| at_home) {
             request = request.header("Authorization", token.header());
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        request.call().map_err(|error| no_response(&error, url, ask.subject))
+        request
+            .call()
+            .map_err(|error| no_response(&error, url, ask.subject))
     }
 }
 
@@ -255,9 +268,11 @@ impl Answer<'_> {
         let status = response.status().as_u16();
         match status {
             200 | 206 => self.read(response),
-            408 | 429 | 500..=599 => {
-                Err(Failure::Busy(self.host(), status, retry_after(response.headers())))
-            }
+            408 | 429 | 500..=599 => Err(Failure::Busy(
+                self.host(),
+                status,
+                retry_after(response.headers()),
+            )),
             401 | 403 if self.at_home => Err(Failure::Final(Error::Refused {
                 subject: self.ask.subject.clone(),
                 host: self.host(),
@@ -312,7 +327,9 @@ impl Answer<'_> {
     fn whole(&self, response: Response<Body>, most: u64, exactly: Option<u64>) -> Result<Part, Failure> {
         let declared = response.body().content_length();
         if declared.is_some_and(|bytes| bytes > most) {
-            return Err(self.wrong(format!("it is larger than the {most} bytes that are read of such a file")));
+            return Err(self.wrong(format!(
+                "it is larger than the {most} bytes that are read of such a file"
+            )));
         }
         let mut bytes = Vec::new();
         let reader = response.into_body().into_reader();
@@ -320,7 +337,9 @@ impl Answer<'_> {
         read.map_err(|error| self.broke_off(&error))?;
         let length = bytes.len() as u64;
         if length > most {
-            return Err(self.wrong(format!("it is larger than the {most} bytes that are read of such a file")));
+            return Err(self.wrong(format!(
+                "it is larger than the {most} bytes that are read of such a file"
+            )));
         }
         match exactly {
             Some(size) if length < size => Err(self.short(length, size)),
@@ -401,11 +420,17 @@ const UNTRUSTED: &str = "no secure connection could be made: its certificate is 
 
 /// Where a partial answer ends (exclusive), and the length of the file; `Err` where it is not what was asked for.
 fn content_range(headers: &HeaderMap, asked: &Range<u64>) -> Result<(u64, Option<u64>), String> {
-    let wanted = format!("asked for the bytes {} to {}", asked.start, asked.end.saturating_sub(1));
-    let value = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let wanted = format!(
+        "asked for the bytes {} to {}",
+        asked.start,
+        asked.end.saturating_sub(1)
+    );
+    let value = headers
+        .get(header::CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok());
     let value = value.ok_or_else(|| format!("{wanted}, it sent a part that it does not name"))?;
-    let (first, last, total) =
-        parse_content_range(value).ok_or_else(|| format!("{wanted}, it sent a part without a readable range"))?;
+    let (first, last, total) = parse_content_range(value)
+        .ok_or_else(|| format!("{wanted}, it sent a part without a readable range"))?;
     let end = total.unwrap_or(u64::MAX).min(asked.end);
     if first != asked.start || last.checked_add(1) != Some(end) || end <= first {
         let of = total.map_or(String::new(), |total| format!(" of {total}"));
