@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -44,6 +43,13 @@ const MODEL_KEYS: &[&str] = &[
 
 /// Keys under which a config nests the model that generates text.
 const NESTED: &[&str] = &["text_config", "llm_config", "language_config", "thinker_config"];
+
+/// Files that quantizers write beside a silent config.json, and the method of each.
+pub const QUANTIZER_FILES: &[(&str, &str)] = &[
+    ("hf_quant_config.json", "modelopt"),
+    ("quantize_config.json", "gptq"),
+    ("quant_config.json", "awq"),
+];
 
 /// True for a directory whose config.json is one of a model, as far as a glance tells: weights beside it, or a
 /// model's key in its first 64 KiB. [`load`] decides.
@@ -156,11 +162,6 @@ impl Visit<'_> {
     /// The published quantization, from config.json or, where that is silent, from the files that quantizers
     /// write beside it.
     fn quantization(&mut self, config: &JsonText) -> Option<Fact<Quantization>> {
-        const BESIDE: &[(&str, &str)] = &[
-            ("hf_quant_config.json", "modelopt"),
-            ("quantize_config.json", "gptq"),
-            ("quant_config.json", "awq"),
-        ];
         if config.json.as_ref().is_some_and(states_quantization) {
             let tree = Tree::parse(&config.file);
             let root = tree.documents.first().map(Document::root);
@@ -169,7 +170,7 @@ impl Visit<'_> {
                 return found;
             }
         }
-        let mut there = BESIDE.iter().filter(|(name, _)| self.dir.join(name).exists());
+        let mut there = QUANTIZER_FILES.iter().filter(|(name, _)| self.dir.join(name).exists());
         there.find_map(|(name, method)| beside(&self.read(name)?.file, method))
     }
 }
@@ -233,14 +234,14 @@ fn states_quantization(json: &Value) -> bool {
     levels(json).any(|level| keys.iter().any(|key| level.get(key).is_some()))
 }
 
-fn beside(file: &Arc<SourceFile>, method: &str) -> Option<Fact<Quantization>> {
+pub(super) fn beside(file: &SourceFile, method: &str) -> Option<Fact<Quantization>> {
     let tree = Tree::parse(file);
     let root = tree.documents.first()?.root();
     quantization::read_section(root.get("quantization").unwrap_or(root), method)
 }
 
 /// What the config says of how its tensors are to be read.
-fn reading(json: &Value, facts: &ConfigFacts, quantization: Option<&Quantization>) -> Reading {
+pub(super) fn reading(json: &Value, facts: &ConfigFacts, quantization: Option<&Quantization>) -> Reading {
     let first = facts
         .dims
         .num_layers

@@ -15,6 +15,7 @@ pub(crate) mod layout;
 pub(crate) mod parameters;
 pub mod pointer;
 pub mod quantization;
+pub mod record;
 pub mod safetensors;
 mod shards;
 mod text;
@@ -172,7 +173,9 @@ pub struct Weights {
 }
 
 /// What a tensor belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Component {
     /// Input embeddings.
@@ -256,7 +259,8 @@ pub struct GgufFacts {
 }
 
 /// A metadata value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum GgufValue {
     /// Any integer type.
     Integer(i128),
