@@ -17,7 +17,7 @@ pub mod pointer;
 pub mod quantization;
 pub mod record;
 pub mod safetensors;
-mod shards;
+pub(crate) mod shards;
 mod text;
 pub mod weights;
 
