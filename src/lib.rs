@@ -14,6 +14,7 @@ pub mod fact;
 pub mod finding;
 pub mod hub;
 pub mod lint;
+pub mod lock;
 pub mod machine;
 pub mod manifest;
 pub mod memory;

@@ -8,7 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod gguf;
 mod hub;
+mod lock;
+mod program;
 mod server;
 
 use std::sync::{Arc, Mutex};
@@ -43,3 +46,8 @@ fn client(server: &Server) -> (Hub, Written) {
     let access = Access::new(&server.endpoint(), Token::new(TOKEN).unwrap()).unwrap();
     (Hub::new(access, clock.clone()).unwrap(), clock)
 }
+
+/// A model of two layers whose weights take 1,184 bytes.
+const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8,
+ "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+ "vocab_size": 10, "max_position_embeddings": 4096, "torch_dtype": "bfloat16", "bos_token_id": 1}"#;
