@@ -49,7 +49,8 @@ fn broken(file: &Subject, error: &HeaderError) -> String {
 /// Where the header ends by its length; `None` for a length that the format does not allow.
 fn claimed_end(bytes: &[u8]) -> Option<u64> {
     let length = u64::from_le_bytes(*bytes.first_chunk::<8>()?);
-    (length <= safetensors::MAX_HEADER_BYTES).then_some(length + LENGTH_BYTES)
+    let end = length.checked_add(LENGTH_BYTES);
+    end.filter(|_| length <= safetensors::MAX_HEADER_BYTES)
 }
 
 /// The size of a file that both the description and the answer told, or either.

@@ -363,7 +363,7 @@ fn a_model_that_fails_to_update_keeps_its_record() {
     bench.lock(&["org/one"]);
     let text = bench.text();
     bench.publish("org/one", 'b');
-    bench.server.fail("config.json", [Fault::Truncate(9), Fault::Body("{\"model_type\"")]);
+    bench.server.fail("config.json", [Fault::Always(Box::new(Fault::Truncate(9)))]);
     assert!(matches!(bench.run(&["org/one"], true)["org/one"], Change::Failed { .. }));
     assert_eq!(bench.text(), text);
 }
@@ -388,6 +388,28 @@ fn answers_that_make_no_sense_name_the_file() {
         let why = bench.failure("org/one");
         assert!(why.contains(words), "{fault:?}: {why}");
         assert!(!bench.path().exists(), "nothing was finished");
+    }
+}
+
+#[test]
+fn texts_that_are_published_broken_name_the_file() {
+    for (name, text) in [
+        ("config.json", "<html>"),
+        ("config.json", "{\"model_type\": "),
+        ("config.json", "[]"),
+        ("config.json", ""),
+        ("model.safetensors.index.json", "{]"),
+        ("model.safetensors.index.json", "{\"weight_map\": 7}"),
+    ] {
+        let bench = Bench::new();
+        let files = [
+            ("config.json", File::text(if name == "config.json" { text } else { CONFIG })),
+            ("model.safetensors", File::safetensors(&both())),
+            (name, File::text(text)),
+        ];
+        bench.server.publish("org/one", 'a', &files);
+        let why = bench.failure("org/one");
+        assert!(why.contains(&format!("{name} of org/one")), "{text}: {why}");
     }
 }
 
