@@ -2,8 +2,10 @@
 //! done in the library.
 
 mod check;
+mod describe;
 mod explain;
 mod inspect;
+mod lock;
 mod output;
 mod table;
 
@@ -54,6 +56,12 @@ enum Command {
     Rules(explain::ListArguments),
     /// List the machines of the catalog
     Machines(explain::ListArguments),
+    /// Record the facts of hub-named models in oomlint.lock, so that every other command works offline
+    Lock(lock::LockArguments),
+    /// Print the JSON schema of the report, or of another file format by its name
+    Schema(describe::SchemaArguments),
+    /// Print the completion script for a shell
+    Completions(describe::CompletionsArguments),
 }
 
 /// Runs the command line of this process.
@@ -76,6 +84,9 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Rules(arguments) => explain::rules(&arguments),
         Command::Machines(arguments) => explain::machines(&arguments),
+        Command::Lock(arguments) => lock::run(&arguments),
+        Command::Schema(arguments) => describe::schema(&arguments),
+        Command::Completions(arguments) => describe::completions(&arguments),
     };
     ExitCode::from(code)
 }

@@ -47,76 +47,73 @@ impl<'h> Fetch<'h> {
 
     /// The record. `old` is one of the same commit, whose headers need not be read again.
     pub(super) fn record(&self, wishes: &BTreeSet<FileWish>, old: Option<&Record>) -> Result<Record, String> {
-        let index = self.index()?;
-        let (shards, by_index) = shards::choose(&self.names, index.as_ref(), |name| {
-            self.revision.files.contains_key(name)
-        });
         let sets = GgufSet::all(&self.revision.files);
-        let all_there = shards.iter().all(|name| self.revision.files.contains_key(name));
         if let Some(wish) = wishes.iter().next().filter(|_| sets.is_empty()) {
             return Err(format!("{}: there is no GGUF file {wish}, nor any other", self.at.repository));
         }
-        if !wishes.is_empty() || (shards.is_empty() && !sets.is_empty()) {
+        let safetensors = self.names.iter().any(|name| name.contains(".safetensors"));
+        if !sets.is_empty() && !(safetensors && wishes.is_empty()) {
             return self.gguf_record(&sets, wishes, old);
         }
-        if !shards.is_empty() && all_there {
-            let tensors = self.tensors(&shards)?;
-            let read = format!("the headers of {}", count(shards.len(), "safetensors file"));
-            return self.config_record(&Weighed {
-                tensors: Some(&tensors),
-                ..Weighed::by(&read)
-            });
-        }
-        let total = index.filter(|_| by_index).and_then(|index| index.total_size);
-        match total {
-            Some(total) => self.config_record(&Weighed {
-                bytes: Some((total, true)),
-                ..Weighed::by("the shard index")
-            }),
-            None => self.pickle_record(),
-        }
-    }
-
-    /// A record without safetensors: the `PyTorch` files tell only how long they are.
-    fn pickle_record(&self) -> Result<Record, String> {
-        let lengths = shards::pickles(&self.names)
-            .into_iter()
-            .map(|name| self.revision.files.get(name).copied().flatten());
-        let sum = lengths.fold(None, |sum: Option<u64>, length| {
-            Some(sum.unwrap_or(0).saturating_add(length.unwrap_or(0)))
-        });
-        match sum.filter(|sum| *sum > 0) {
-            Some(sum) => self.config_record(&Weighed {
-                bytes: Some((sum, false)),
-                ..Weighed::by("the lengths of PyTorch files")
-            }),
-            None => self.config_record(&Weighed::by("")),
-        }
-    }
-
-    fn config_record(&self, weighed: &Weighed<'_>) -> Result<Record, String> {
         if !self.names.contains("config.json") {
             return Err(format!(
                 "{} has neither a config.json nor GGUF files, so nothing in it says what serving it takes",
                 self.at.repository
             ));
         }
+        // First of all files: a model that is gated shows it here, at the cost of one request.
         let config = self.text("config.json", SourceFile::MAX_BYTES)?;
+        self.config_record(&config, &self.weighed()?)
+    }
+
+    /// What the weight files hold: by their headers, else by their index, else by their lengths.
+    fn weighed(&self) -> Result<Weighed, String> {
+        let index = self.index()?;
+        let is_there = |name: &str| self.revision.files.contains_key(name);
+        let (shards, by_index) = shards::choose(&self.names, index.as_ref(), is_there);
+        if !shards.is_empty() && shards.iter().all(|name| is_there(name)) {
+            let tensors = self.tensors(&shards)?;
+            return Ok(Weighed {
+                read: format!(" and the headers of {}", count(shards.len(), "safetensors file")),
+                tensors: Some(tensors),
+                bytes: None,
+            });
+        }
+        let total = index.filter(|_| by_index).and_then(|index| index.total_size);
+        let bytes = total.map(|total| (total, true)).or_else(|| self.pickles());
+        let read = match bytes {
+            Some((_, true)) => " and the shard index",
+            Some((_, false)) => " and the lengths of PyTorch files",
+            None => "",
+        };
+        Ok(Weighed {
+            read: read.to_owned(),
+            tensors: None,
+            bytes,
+        })
+    }
+
+    /// Bytes of the `PyTorch` files, which tell only how long they are.
+    fn pickles(&self) -> Option<(u64, bool)> {
+        let lengths = shards::pickles(&self.names).into_iter();
+        let lengths = lengths.filter_map(|name| self.revision.files.get(name).copied().flatten());
+        let sum = lengths.fold(0, u64::saturating_add);
+        (sum > 0).then_some((sum, false))
+    }
+
+    fn config_record(&self, config: &str, weighed: &Weighed) -> Result<Record, String> {
         let beside = QUANTIZER_FILES.iter().find(|(name, _)| self.names.contains(*name));
         let beside = beside
             .map(|(name, _)| Ok::<_, String>((*name, self.text(name, SourceFile::MAX_BYTES)?)))
             .transpose()?;
-        let source = match weighed.read {
-            "" => "hub: config.json".to_owned(),
-            read => format!("hub: config.json and {read}"),
-        };
+        let source = format!("hub: config.json{}", weighed.read);
         let parts = Parts {
             name: &self.at.repository,
             revision: Some(&self.revision.commit),
             source: &source,
-            config_json: &config,
+            config_json: config,
             quantizer_file: beside.as_ref().map(|(name, text)| (*name, text.as_str())),
-            tensors: weighed.tensors,
+            tensors: weighed.tensors.as_deref(),
             index_bytes: weighed.bytes.map(|(bytes, _)| bytes),
         };
         let record = Record::from_parts(&parts);
@@ -272,23 +269,13 @@ pub(super) fn holds(record: &Record, wish: &FileWish) -> bool {
     })
 }
 
-/// How the weights of a checkpoint were found.
-#[derive(Default)]
-struct Weighed<'w> {
-    /// What was read for it, in words.
-    read: &'w str,
-    tensors: Option<&'w [Tensor]>,
-    /// Bytes, and whether they are exact.
+/// What the weight files of a checkpoint hold.
+struct Weighed {
+    /// What was read for it, in words that follow `config.json`.
+    read: String,
+    tensors: Option<Vec<Tensor>>,
+    /// Bytes where there are no tensors, and whether they are exact.
     bytes: Option<(u64, bool)>,
-}
-
-impl<'w> Weighed<'w> {
-    fn by(read: &'w str) -> Self {
-        Self {
-            read,
-            ..Self::default()
-        }
-    }
 }
 
 fn count(number: usize, what: &str) -> String {

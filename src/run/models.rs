@@ -80,6 +80,16 @@ pub(super) fn load(
     models
 }
 
+/// By declaration: whether the tree or a model root holds the model it names.
+pub(super) fn lie_here(found: &Found, declarations: &[Declaration], settings: &Settings) -> Vec<bool> {
+    let mut shelf = Shelf::new(found, settings);
+    let mut lies_here = |declaration: &Declaration| {
+        let name = declaration.deployment.model.as_ref();
+        name.is_some_and(|name| shelf.look_up(&name.value, &declaration.folder).is_some())
+    };
+    declarations.iter().map(&mut lies_here).collect()
+}
+
 fn load_one(path: &Path, shown: &str, sources: &Sources) -> (Option<Model>, Vec<Finding>) {
     if path.is_dir() {
         let loaded = directory::load(sources, path, shown);

@@ -1,0 +1,60 @@
+//! The models that the manifests of a tree name: the first stages of a run, for whoever only needs the names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{deploy, models, read};
+use crate::config::Settings;
+use crate::engine::Engine;
+use crate::finding::{Finding, Severity};
+use crate::source::Sources;
+use crate::walk;
+
+/// A model as a deployment names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name as written.
+    pub name: String,
+    /// The engine that is to serve it.
+    pub engine: Engine,
+    /// True when the tree or a model root holds it.
+    pub is_here: bool,
+}
+
+/// The names of a tree.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// One for each deployment that names a model, in the order of the files.
+    pub named: Vec<Named>,
+    /// What kept manifests from being read. Where one is an error, names may be missing.
+    pub problems: Vec<Finding>,
+    /// True when a named path could not be read.
+    pub incomplete: bool,
+}
+
+/// Reads the manifests below the paths and collects the models they name.
+pub fn names(paths: &[PathBuf], stdin: Option<&[u8]>, settings: &Arc<Settings>, sources: &Arc<Sources>) -> Names {
+    let found = walk::walk(paths, settings);
+    let manifests = read::manifests(&found.manifests, stdin, sources);
+    let declared = deploy::collect(&manifests, settings, sources);
+    let here = models::lie_here(&found, &declared.items, settings);
+    let named = declared.items.iter().zip(here).filter_map(|(item, is_here)| {
+        let deployment = &item.deployment;
+        Some(Named {
+            name: deployment.model.as_ref()?.value.clone(),
+            engine: deployment.engine_or_default(),
+            is_here,
+        })
+    });
+    let named = named.collect();
+    let incomplete = !found.unreachable.is_empty() || !manifests.unreachable.is_empty();
+    let mut problems = found.unreachable;
+    problems.extend(manifests.unreachable);
+    problems.extend(manifests.findings);
+    problems.retain(|finding| finding.severity == Severity::Error);
+    Names {
+        named,
+        problems,
+        incomplete,
+    }
+}
