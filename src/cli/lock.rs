@@ -28,8 +28,7 @@ pub(super) struct LockArguments {
     #[arg(long)]
     update: bool,
 
-    /// Lock this model, whether or not a manifest names it, and no other: org/name, org/name@revision,
-    /// org/name:Q4_K_M. Repeatable
+    /// Lock this model, whether or not a manifest names it, and no other: org/name, org/name@revision. Repeatable
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = reference)]
     model: Vec<Reference>,
 
@@ -44,7 +43,8 @@ pub(super) struct LockArguments {
 
 fn reference(text: &str) -> Result<Reference, String> {
     Reference::parse(text, true).ok_or_else(|| {
-        "expected a model of the hub: org/name, org/name@revision, org/name:Q4_K_M or org/name/file.gguf".to_owned()
+        "expected a model of the hub: org/name, org/name@revision, org/name:Q4_K_M or org/name/file.gguf"
+            .to_owned()
     })
 }
 
@@ -98,13 +98,19 @@ fn wanted(arguments: &LockArguments) -> Result<Wanted, u8> {
     let Prepared {
         settings, sources, ..
     } = scope.prepare().map_err(give_up)?;
-    let (piped, paths): (Vec<PathBuf>, Vec<PathBuf>) =
-        arguments.paths.iter().cloned().partition(|path| path == Path::new("-"));
+    let (piped, paths): (Vec<PathBuf>, Vec<PathBuf>) = arguments
+        .paths
+        .iter()
+        .cloned()
+        .partition(|path| path == Path::new("-"));
     let mut stdin = None;
     if !piped.is_empty() {
         let mut bytes = Vec::new();
         if let Err(error) = std::io::stdin().lock().read_to_end(&mut bytes) {
-            output::complain(&format!("cannot read the standard input: {}", crate::walk::plain(&error)));
+            output::complain(&format!(
+                "cannot read the standard input: {}",
+                crate::walk::plain(&error)
+            ));
             return Err(FAILED);
         }
         stdin = Some(bytes);
@@ -197,7 +203,11 @@ fn summary(wanted: &Wanted, changes: &BTreeMap<String, Change>, path: &Path, fai
     let _ = match (names.len(), failed) {
         (0, _) => writeln!(text, "no deployment names a model of the hub"),
         (all, 0) if changes.is_empty() => {
-            writeln!(text, "{shown} holds {} already; --update asks for newer commits", models(all))
+            writeln!(
+                text,
+                "{shown} holds {} already; --update asks for newer commits",
+                models(all)
+            )
         }
         (all, 0) => writeln!(text, "{shown} holds {}", models(all)),
         (all, failed) => writeln!(
@@ -210,7 +220,11 @@ fn summary(wanted: &Wanted, changes: &BTreeMap<String, Change>, path: &Path, fai
         let _ = writeln!(text, "{} lie in the tree and need no lock", count(wanted.here));
     }
     if wanted.elsewhere > 0 {
-        let _ = writeln!(text, "{} are paths or names of another store", count(wanted.elsewhere));
+        let _ = writeln!(
+            text,
+            "{} are paths or names of another store",
+            count(wanted.elsewhere)
+        );
     }
     if wanted.is_whole {
         text.push_str(&unnamed(wanted, path));

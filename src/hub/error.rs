@@ -35,6 +35,14 @@ impl Subject {
         }
     }
 
+    /// Asked of a host.
+    pub(super) fn at(&self, host: &str) -> Place {
+        Place {
+            subject: Box::new(self.clone()),
+            host: host.to_owned(),
+        }
+    }
+
     /// The path at which the hub gives out the file.
     pub(super) fn path(&self) -> String {
         let file = self.file.as_deref().unwrap_or_default();
@@ -57,6 +65,21 @@ impl fmt::Display for Subject {
     }
 }
 
+/// What was asked for, and whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What.
+    pub subject: Box<Subject>,
+    /// The host, with its port.
+    pub host: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.host)
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -74,10 +97,8 @@ pub enum Error {
     },
     /// No answer arrived, or not all of it.
     Unreachable {
-        /// What was asked for.
-        subject: Subject,
-        /// Who was asked.
-        host: String,
+        /// What was asked for, and whom.
+        of: Place,
         /// What happened.
         why: String,
         /// How often it was tried.
@@ -85,10 +106,8 @@ pub enum Error {
     },
     /// 401 or 403 from the hub.
     Refused {
-        /// What was asked for.
-        subject: Subject,
-        /// Who was asked.
-        host: String,
+        /// What was asked for, and whom.
+        of: Place,
         /// 401 or 403.
         status: u16,
         /// True when a token was sent.
@@ -96,17 +115,13 @@ pub enum Error {
     },
     /// 404 from the hub.
     Absent {
-        /// What was asked for.
-        subject: Subject,
-        /// Who was asked.
-        host: String,
+        /// What was asked for, and whom.
+        of: Place,
     },
     /// 429 or 5xx to the end.
     Busy {
-        /// What was asked for.
-        subject: Subject,
-        /// Who was asked.
-        host: String,
+        /// What was asked for, and whom.
+        of: Place,
         /// The last status.
         status: u16,
         /// How often it was tried.
@@ -116,10 +131,8 @@ pub enum Error {
     },
     /// An answer that is not what was asked for.
     Answer {
-        /// What was asked for.
-        subject: Subject,
-        /// Who answered.
-        host: String,
+        /// What was asked for, and who answered.
+        of: Place,
         /// What is wrong with it.
         why: String,
     },
@@ -134,31 +147,24 @@ impl fmt::Display for Error {
                  run this where the hub can be reached and commit the lock file"
             ),
             Self::Environment { variable, why } => write!(f, "{variable} {why}"),
-            Self::Unreachable {
-                subject,
-                host,
-                why,
-                attempts,
-            } => write!(
+            Self::Unreachable { of, why, attempts } => write!(
                 f,
-                "{subject}: {host} {why}{}; run this again, what is finished is kept",
+                "{of} {why}{}; run this again, what is finished is kept",
                 times(*attempts)
             ),
             Self::Refused {
-                subject,
-                host,
+                of,
                 status,
                 with_token,
-            } => refused(f, subject, host, *status, *with_token),
-            Self::Absent { subject, host } => absent(f, subject, host),
+            } => refused(f, of, *status, *with_token),
+            Self::Absent { of } => absent(f, of),
             Self::Busy {
-                subject,
-                host,
+                of,
                 status,
                 attempts,
                 wait,
             } => {
-                write!(f, "{subject}: {host} answered {status}{}", times(*attempts))?;
+                write!(f, "{of} answered {status}{}", times(*attempts))?;
                 match wait {
                     Some(wait) => write!(
                         f,
@@ -168,7 +174,7 @@ impl fmt::Display for Error {
                     None => write!(f, "; run this again later, what is finished is kept"),
                 }
             }
-            Self::Answer { subject, host, why } => write!(f, "{subject}, from {host}: {why}"),
+            Self::Answer { of, why } => write!(f, "{}, from {}: {why}", of.subject, of.host),
         }
     }
 }
@@ -183,20 +189,14 @@ fn times(attempts: u32) -> String {
 }
 
 /// A hub tells strangers 401 for what is gated, private or not there at all, and 403 to those it knows.
-fn refused(
-    f: &mut fmt::Formatter<'_>,
-    subject: &Subject,
-    host: &str,
-    status: u16,
-    with_token: bool,
-) -> fmt::Result {
-    let repository = &subject.repository;
-    write!(f, "{subject}: {host} answered {status}: ")?;
+fn refused(f: &mut fmt::Formatter<'_>, of: &Place, status: u16, with_token: bool) -> fmt::Result {
+    write!(f, "{of} answered {status}: ")?;
     match (status, with_token) {
         (401, false) => write!(
             f,
-            "without a token it shows neither gated and private models nor which names are wrong. If {repository} \
-             is spelt rightly, accept its terms on its page and set HF_TOKEN"
+            "without a token it shows neither gated and private models nor which names are wrong. If {} is spelt \
+             rightly, accept its terms on its page and set HF_TOKEN",
+            of.subject.repository
         ),
         (401, true) => write!(f, "it does not take the token. Set HF_TOKEN to one that is valid"),
         (_, false) => write!(
@@ -211,7 +211,8 @@ fn refused(
     }
 }
 
-fn absent(f: &mut fmt::Formatter<'_>, subject: &Subject, host: &str) -> fmt::Result {
+fn absent(f: &mut fmt::Formatter<'_>, of: &Place) -> fmt::Result {
+    let Place { subject, host } = of;
     match &subject.file {
         Some(file) => write!(f, "{host} has no file {file} in {}", subject.repository),
         None => write!(

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 pub use access::{Access, Token};
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, Subject};
+pub use error::{Error, Place, Subject};
 use wire::{Ask, Want, Wire};
 
 /// Bytes of a revision's description at most; those of repositories with 10,000 files take some 4 MB.
@@ -79,8 +79,7 @@ impl Hub {
             },
         })?;
         let broken = |why: String| Error::Answer {
-            subject: subject.clone(),
-            host: self.host(),
+            of: subject.at(&self.host()),
             why,
         };
         let description: Description = serde_json::from_slice(&bytes.bytes).map_err(|error| {

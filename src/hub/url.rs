@@ -1,5 +1,7 @@
 //! Addresses: split into where they lead and what they ask, and joined with a redirect's `Location`.
 
+use std::fmt::Write as _;
+
 use ureq::http::Uri;
 
 /// An `http` or `https` address.
@@ -141,9 +143,11 @@ pub(super) fn encoded(segment: &str) -> String {
     for byte in segment.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(byte))
+                text.push(char::from(byte));
             }
-            other => text.push_str(&format!("%{other:02X}")),
+            other => {
+                let _ = write!(text, "%{other:02X}");
+            }
         }
     }
     text

@@ -14,7 +14,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::url::Url;
-use super::{Access, Clock, Error, Part, Subject};
+use super::{Access, Clock, Error, Part, Place, Subject};
 
 /// Redirects followed for one answer; the hub itself needs two.
 const MAX_REDIRECTS: u32 = 6;
@@ -139,7 +139,7 @@ impl Wire {
             } else {
                 MAX_ATTEMPTS
             };
-            match self.pause(&failure, attempts).filter(|_| attempts < most) {
+            match pause(&failure, attempts).filter(|_| attempts < most) {
                 Some(pause) => self.clock.sleep(pause),
                 None => return Err(self.give_up(failure, ask, attempts)),
             }
@@ -147,18 +147,8 @@ impl Wire {
         }
     }
 
-    /// How long to wait before the next attempt; `None` where one would be in vain.
-    fn pause(&self, failure: &Failure, attempts: u32) -> Option<Duration> {
-        let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(10));
-        match failure {
-            Failure::Final(_) => None,
-            Failure::Unreachable(..) | Failure::BrokeOff(..) | Failure::Busy(_, _, None) => Some(doubled),
-            Failure::Busy(_, _, Some(wait)) => (*wait <= MAX_PAUSE).then(|| doubled.max(*wait)),
-        }
-    }
-
     fn give_up(&self, failure: Failure, ask: &Ask<'_>, attempts: u32) -> Error {
-        let subject = ask.subject.clone();
+        let of = |host: &str| ask.subject.at(host);
         match failure {
             Failure::Final(error) => error,
             Failure::Unreachable(host, why) => {
@@ -166,21 +156,18 @@ impl Wire {
                     self.down.store(true, Ordering::Relaxed);
                 }
                 Error::Unreachable {
-                    subject,
-                    host,
+                    of: of(&host),
                     why: why.to_owned(),
                     attempts,
                 }
             }
             Failure::BrokeOff(host, why) => Error::Unreachable {
-                subject,
-                host,
+                of: of(&host),
                 why,
                 attempts,
             },
             Failure::Busy(host, status, wait) => Error::Busy {
-                subject,
-                host,
+                of: of(&host),
                 status,
                 attempts,
                 wait: wait.filter(|wait| *wait > MAX_PAUSE),
@@ -192,8 +179,7 @@ impl Wire {
     fn once(&self, ask: &Ask<'_>) -> Result<Part, Failure> {
         let endpoint = &self.access.endpoint;
         let refused = |url: &Url, why: &str| Error::Answer {
-            subject: ask.subject.clone(),
-            host: url.host().to_owned(),
+            of: ask.subject.at(url.host()),
             why: why.to_owned(),
         };
         let first = endpoint.below(ask.path, ask.query);
@@ -255,10 +241,13 @@ impl Answer<'_> {
         self.url.host().to_owned()
     }
 
+    fn place(&self) -> Place {
+        self.ask.subject.at(self.url.host())
+    }
+
     fn wrong(&self, why: String) -> Failure {
         Failure::Final(Error::Answer {
-            subject: self.ask.subject.clone(),
-            host: self.host(),
+            of: self.place(),
             why,
         })
     }
@@ -274,15 +263,11 @@ impl Answer<'_> {
                 retry_after(response.headers()),
             )),
             401 | 403 if self.at_home => Err(Failure::Final(Error::Refused {
-                subject: self.ask.subject.clone(),
-                host: self.host(),
+                of: self.place(),
                 status,
                 with_token,
             })),
-            404 if self.at_home => Err(Failure::Final(Error::Absent {
-                subject: self.ask.subject.clone(),
-                host: self.host(),
-            })),
+            404 if self.at_home => Err(Failure::Final(Error::Absent { of: self.place() })),
             416 => Err(self.wrong("the file ends before the bytes that its header should take".to_owned())),
             _ => Err(self.wrong(format!("it answered {status}"))),
         }
@@ -380,14 +365,23 @@ impl Answer<'_> {
     }
 }
 
+/// How long to wait before the next attempt; `None` where one would be in vain.
+fn pause(failure: &Failure, attempts: u32) -> Option<Duration> {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(10));
+    match failure {
+        Failure::Final(_) => None,
+        Failure::Unreachable(..) | Failure::BrokeOff(..) | Failure::Busy(_, _, None) => Some(doubled),
+        Failure::Busy(_, _, Some(wait)) => (*wait <= MAX_PAUSE).then(|| doubled.max(*wait)),
+    }
+}
+
 /// Why there was no response at all. The library's own words can hold addresses, so they are not repeated.
 fn no_response(error: &ureq::Error, url: &Url, subject: &Subject) -> Failure {
     use ureq::Error as E;
     let host = url.host().to_owned();
     let for_good = |why: &str| {
         Failure::Final(Error::Answer {
-            subject: subject.clone(),
-            host: host.clone(),
+            of: subject.at(&host),
             why: why.to_owned(),
         })
     };

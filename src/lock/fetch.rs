@@ -49,21 +49,35 @@ impl<'h> Fetch<'h> {
     pub(super) fn record(&self, wishes: &BTreeSet<FileWish>, old: Option<&Record>) -> Result<Record, String> {
         let sets = GgufSet::all(&self.revision.files);
         if let Some(wish) = wishes.iter().next().filter(|_| sets.is_empty()) {
-            return Err(format!("{}: there is no GGUF file {wish}, nor any other", self.at.repository));
+            return Err(format!(
+                "{}: there is no GGUF file {wish}, nor any other",
+                self.at.repository
+            ));
         }
-        let safetensors = self.names.iter().any(|name| name.contains(".safetensors"));
-        if !sets.is_empty() && !(safetensors && wishes.is_empty()) {
-            return self.gguf_record(&sets, wishes, old);
-        }
-        if !self.names.contains("config.json") {
+        let has_config = self.names.contains("config.json");
+        let safetensors = has_config && self.names.iter().any(|name| name.contains(".safetensors"));
+        if !has_config && sets.is_empty() {
             return Err(format!(
                 "{} has neither a config.json nor GGUF files, so nothing in it says what serving it takes",
                 self.at.repository
             ));
         }
-        // First of all files: a model that is gated shows it here, at the cost of one request.
-        let config = self.text("config.json", SourceFile::MAX_BYTES)?;
-        self.config_record(&config, &self.weighed()?)
+        // A repository can hold both; without a wish its GGUF files are what counts only where they are all.
+        let mut record = if safetensors || sets.is_empty() {
+            self.config_record()?
+        } else {
+            Record {
+                name: self.at.repository.clone(),
+                revision: Some(self.revision.commit.clone()),
+                source: "hub: the headers of GGUF files".to_owned(),
+                ..Record::default()
+            }
+        };
+        let all_are_gguf = !safetensors && !sets.is_empty();
+        if all_are_gguf || !wishes.is_empty() {
+            self.add_gguf(&mut record, &sets, wishes, old)?;
+        }
+        Ok(record)
     }
 
     /// What the weight files hold: by their headers, else by their index, else by their lengths.
@@ -80,9 +94,12 @@ impl<'h> Fetch<'h> {
             });
         }
         let total = index.filter(|_| by_index).and_then(|index| index.total_size);
-        let bytes = total.map(|total| (total, true)).or_else(|| self.pickles());
+        let bytes = match total {
+            Some(total) => Some((total, true)),
+            None => self.pickles()?,
+        };
         let read = match bytes {
-            Some((_, true)) => " and the shard index",
+            Some((_, true)) => " and the index of the weight files",
             Some((_, false)) => " and the lengths of PyTorch files",
             None => "",
         };
@@ -93,16 +110,28 @@ impl<'h> Fetch<'h> {
         })
     }
 
-    /// Bytes of the `PyTorch` files, which tell only how long they are.
-    fn pickles(&self) -> Option<(u64, bool)> {
+    /// Bytes of the `PyTorch` files: by their index, else as long as they are, which is not quite what they hold.
+    fn pickles(&self) -> Result<Option<(u64, bool)>, String> {
+        const INDEX: &str = "pytorch_model.bin.index.json";
+        if self.names.contains(INDEX)
+            && let Some(total) = self.read_index(INDEX)?.total_size
+        {
+            return Ok(Some((total, true)));
+        }
         let lengths = shards::pickles(&self.names).into_iter();
         let lengths = lengths.filter_map(|name| self.revision.files.get(name).copied().flatten());
         let sum = lengths.fold(0, u64::saturating_add);
-        (sum > 0).then_some((sum, false))
+        Ok((sum > 0).then_some((sum, false)))
     }
 
-    fn config_record(&self, config: &str, weighed: &Weighed) -> Result<Record, String> {
-        let beside = QUANTIZER_FILES.iter().find(|(name, _)| self.names.contains(*name));
+    /// The record of config.json and the weight files.
+    fn config_record(&self) -> Result<Record, String> {
+        // First of all files: a model that is gated shows it here, at the cost of one request.
+        let config = self.text("config.json", SourceFile::MAX_BYTES)?;
+        let weighed = self.weighed()?;
+        let beside = QUANTIZER_FILES
+            .iter()
+            .find(|(name, _)| self.names.contains(*name));
         let beside = beside
             .map(|(name, _)| Ok::<_, String>((*name, self.text(name, SourceFile::MAX_BYTES)?)))
             .transpose()?;
@@ -111,7 +140,7 @@ impl<'h> Fetch<'h> {
             name: &self.at.repository,
             revision: Some(&self.revision.commit),
             source: &source,
-            config_json: config,
+            config_json: &config,
             quantizer_file: beside.as_ref().map(|(name, text)| (*name, text.as_str())),
             tensors: weighed.tensors.as_deref(),
             index_bytes: weighed.bytes.map(|(bytes, _)| bytes),
@@ -125,20 +154,22 @@ impl<'h> Fetch<'h> {
     }
 
     fn index(&self) -> Result<Option<ShardIndex>, String> {
-        let Some(name) = shards::index_name(&self.names) else {
-            return Ok(None);
-        };
+        let name = shards::index_name(&self.names);
+        name.map(|name| self.read_index(name)).transpose()
+    }
+
+    fn read_index(&self, name: &str) -> Result<ShardIndex, String> {
         let text = self.text(name, MAX_INDEX_BYTES)?;
-        let index = ShardIndex::parse(&text);
-        index
-            .map(Some)
-            .map_err(|_| format!("{} is not a shard index", self.at.file(name)))
+        ShardIndex::parse(&text).map_err(|_| format!("{} is not a shard index", self.at.file(name)))
     }
 
     fn text(&self, name: &str, most: u64) -> Result<String, String> {
         let file = self.at.file(name);
         let size = self.revision.files.get(name).copied().flatten();
-        let bytes = self.hub.text(&file, size, most).map_err(|error| error.to_string())?;
+        let bytes = self
+            .hub
+            .text(&file, size, most)
+            .map_err(|error| error.to_string())?;
         String::from_utf8(bytes).map_err(|_| format!("{file} is not UTF-8 text"))
     }
 
@@ -152,12 +183,14 @@ impl<'h> Fetch<'h> {
         Ok(headers?.into_iter().flat_map(|header| header.tensors).collect())
     }
 
-    fn gguf_record(
+    /// Adds all GGUF files with their sizes, and what the headers of the wanted ones say.
+    fn add_gguf(
         &self,
+        record: &mut Record,
         sets: &BTreeMap<String, GgufSet>,
         wishes: &BTreeSet<FileWish>,
         old: Option<&Record>,
-    ) -> Result<Record, String> {
+    ) -> Result<(), String> {
         let mut files = BTreeMap::new();
         for (path, set) in sets {
             let known = old.and_then(|old| old.gguf.get(path));
@@ -181,19 +214,14 @@ impl<'h> Fetch<'h> {
         }
         let (_, first) = models.first().ok_or("there is no GGUF file")?;
         let metadata = first.gguf.as_ref().map(|facts| shared(&facts.metadata));
-        let parameters = first.parameters.as_ref();
-        Ok(Record {
-            name: self.at.repository.clone(),
-            revision: Some(self.revision.commit.clone()),
-            source: "hub: the headers of GGUF files".to_owned(),
-            parameters: parameters.map(|parameters| RecordedParameters {
-                count: parameters.count,
-                exact: parameters.exact,
-            }),
-            gguf: files,
-            gguf_metadata: metadata.unwrap_or_default(),
-            ..Record::default()
-        })
+        let count = first.parameters.as_ref().map(|parameters| RecordedParameters {
+            count: parameters.count,
+            exact: parameters.exact,
+        });
+        record.parameters = record.parameters.or(count);
+        record.gguf = files;
+        record.gguf_metadata = metadata.unwrap_or_default();
+        Ok(())
     }
 
     /// The files whose headers are to be read: those wished for, else the one llama.cpp would take.
@@ -206,24 +234,37 @@ impl<'h> Fetch<'h> {
         let by_default = || find(sets, &default).or_else(|| sets.iter().next());
         let named = |wish: &FileWish| {
             find(sets, wish).ok_or_else(|| {
-                let known: BTreeSet<&str> =
-                    sets.values().filter_map(|set| set.quantization.as_deref()).collect();
+                let known: BTreeSet<&str> = sets
+                    .values()
+                    .filter_map(|set| set.quantization.as_deref())
+                    .collect();
                 let known: Vec<&str> = known.into_iter().collect();
                 let repository = &self.at.repository;
-                format!("{repository} has no GGUF file {wish}; it has {}", known.join(", "))
+                format!(
+                    "{repository} has no GGUF file {wish}; it has {}",
+                    known.join(", ")
+                )
             })
         };
-        let found: Result<BTreeMap<_, _>, String> = match wishes.is_empty() {
-            true => Ok(by_default().into_iter().collect()),
-            false => wishes.iter().map(named).collect(),
+        let found: BTreeMap<_, _> = if wishes.is_empty() {
+            by_default().into_iter().collect()
+        } else {
+            wishes.iter().map(named).collect::<Result<_, String>>()?
         };
-        Ok(found?.into_iter().map(|(path, set)| (path.as_str(), set)).collect())
+        Ok(found
+            .into_iter()
+            .map(|(path, set)| (path.as_str(), set))
+            .collect())
     }
 
     /// Reads the headers of all parts of a file.
     fn gguf_model(&self, path: &str, set: &GgufSet) -> Result<Model, String> {
         let file = self.at.file(path);
-        let parts: Option<Vec<_>> = set.parts.iter().map(|(path, bytes)| Some((path, (*bytes)?))).collect();
+        let parts: Option<Vec<_>> = set
+            .parts
+            .iter()
+            .map(|(path, bytes)| Some((path, (*bytes)?)))
+            .collect();
         let parts = parts.ok_or_else(|| format!("{file}: the hub does not tell its size"))?;
         if parts.is_empty() {
             return Err(format!("{file}: parts of it are absent from the repository"));
@@ -294,7 +335,9 @@ fn shared(metadata: &BTreeMap<String, GgufValue>) -> BTreeMap<String, GgufValue>
     let is_kept = |key: &str| {
         key == "general.architecture" || key == VOCABULARY || (!arch.is_empty() && key.starts_with(&arch))
     };
-    let kept = metadata.iter().filter(|(key, value)| is_kept(key) && is_finite(value));
+    let kept = metadata
+        .iter()
+        .filter(|(key, value)| is_kept(key) && is_finite(value));
     kept.map(|(key, value)| match value {
         GgufValue::Array(tokens) if key == VOCABULARY => {
             (key.clone(), GgufValue::LongArray(tokens.len() as u64))

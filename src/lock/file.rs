@@ -54,7 +54,10 @@ impl LockFile {
             Ok(metadata) => metadata.len(),
         };
         if length > MAX_BYTES {
-            return Err(format!("{shown} is larger than {} MiB, so it is no lock file", MAX_BYTES >> 20));
+            return Err(format!(
+                "{shown} is larger than {} MiB, so it is no lock file",
+                MAX_BYTES >> 20
+            ));
         }
         let text =
             std::fs::read(path).map_err(|error| format!("{shown} cannot be read: {}", plain(&error)))?;
@@ -156,7 +159,11 @@ impl LockFile {
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     // Renaming over a link would leave its target as it was.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = std::fs::File::create(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -249,7 +256,9 @@ mod tests {
         ];
         let text = |order: [usize; 3]| {
             let mut file = LockFile::default();
-            order.map(|at| file.insert(records[at].clone()));
+            for at in order {
+                file.insert(records[at].clone());
+            }
             file.to_text().unwrap()
         };
         let one = text([0, 1, 2]);
@@ -263,7 +272,10 @@ mod tests {
         let mut file = LockFile::default();
         file.insert(record("a/a", None, &commit));
         file.insert(record("a/a", Some("v1"), "1"));
-        let found = |text: &str| file.find(&reference(text)).and_then(|record| record.revision.clone());
+        let found = |text: &str| {
+            file.find(&reference(text))
+                .and_then(|record| record.revision.clone())
+        };
         assert_eq!(found("a/a").as_deref(), Some(&*commit));
         assert_eq!(found("a/a@v1").as_deref(), Some("1"));
         assert_eq!(found(&format!("a/a@{commit}")).as_deref(), Some(&*commit));
@@ -289,8 +301,14 @@ mod tests {
         for (text, words) in [
             ("", "is not a lock file"),
             ("<<<<<<< HEAD\n", "take either side"),
-            (r#"{"version": 2, "models": [{"later": 1}]}"#, "this oomlint knows version 1"),
-            (r#"{"version": 1, "models": [{"name": "a/a", "source": "", "sauce": 1}]}"#, "sauce"),
+            (
+                r#"{"version": 2, "models": [{"later": 1}]}"#,
+                "this oomlint knows version 1",
+            ),
+            (
+                r#"{"version": 1, "models": [{"name": "a/a", "source": "", "sauce": 1}]}"#,
+                "sauce",
+            ),
             (
                 r#"{"version": 1, "models": [{"name": "a/a", "source": ""}, {"name": "a/a", "source": ""}]}"#,
                 "two records of a/a",

@@ -81,9 +81,7 @@ impl Reference {
         let file = path
             .map(|path| FileWish::Path(path.to_owned()))
             .or_else(|| wish.map(|name| FileWish::Quantization(name.to_owned())));
-        let revision = revision
-            .filter(|revision| *revision != "main")
-            .map(str::to_owned);
+        let revision = revision.filter(|revision| *revision != "main").map(str::to_owned);
         let plain = |text: &String| !text.is_empty() && !text.contains(|c: char| c.is_control() || c == ' ');
         (usable && revision.as_ref().is_none_or(plain)).then(|| Self {
             repository: repository.to_owned(),
@@ -99,8 +97,9 @@ impl Reference {
 }
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
-    text.split_once(at)
-        .map_or((text, None), |(text, rest)| (text, Some(rest).filter(|rest| !rest.is_empty())))
+    text.split_once(at).map_or((text, None), |(text, rest)| {
+        (text, Some(rest).filter(|rest| !rest.is_empty()))
+    })
 }
 
 /// `org/name` and, below it, the path of a GGUF file.
@@ -142,10 +141,22 @@ mod tests {
             ("org/name@main", "org/name", None),
             ("org/name@refs/pr/3", "org/name@refs/pr/3", None),
             ("hf://org/name", "org/name", None),
-            ("hf.co/org/name-GGUF:Q4_K_M", "org/name-GGUF", Some("of quantization Q4_K_M")),
+            (
+                "hf.co/org/name-GGUF:Q4_K_M",
+                "org/name-GGUF",
+                Some("of quantization Q4_K_M"),
+            ),
             ("org/name-GGUF:latest", "org/name-GGUF", None),
-            ("org/name-GGUF:IQ4_XS@v1", "org/name-GGUF@v1", Some("of quantization IQ4_XS")),
-            ("org/name-GGUF/sub/a-Q8_0.gguf", "org/name-GGUF", Some("sub/a-Q8_0.gguf")),
+            (
+                "org/name-GGUF:IQ4_XS@v1",
+                "org/name-GGUF@v1",
+                Some("of quantization IQ4_XS"),
+            ),
+            (
+                "org/name-GGUF/sub/a-Q8_0.gguf",
+                "org/name-GGUF",
+                Some("sub/a-Q8_0.gguf"),
+            ),
             ("https://huggingface.co/org/name/", "org/name", None),
         ] {
             let expected = (name.to_owned(), file.map(str::to_owned));

@@ -19,7 +19,11 @@ const LENGTH_BYTES: u64 = 8;
 ///
 /// # Errors
 /// In words, when the hub gives no such range or the header is not one of a whole file.
-pub(super) fn safetensors_header(hub: &Hub, file: &Subject, file_bytes: Option<u64>) -> Result<Header, String> {
+pub(super) fn safetensors_header(
+    hub: &Hub,
+    file: &Subject,
+    file_bytes: Option<u64>,
+) -> Result<Header, String> {
     let first = hub
         .part(file, 0..file_bytes.unwrap_or(FIRST_BYTES).min(FIRST_BYTES))
         .map_err(|error| error.to_string())?;

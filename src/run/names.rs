@@ -33,7 +33,12 @@ pub struct Names {
 }
 
 /// Reads the manifests below the paths and collects the models they name.
-pub fn names(paths: &[PathBuf], stdin: Option<&[u8]>, settings: &Arc<Settings>, sources: &Arc<Sources>) -> Names {
+pub fn names(
+    paths: &[PathBuf],
+    stdin: Option<&[u8]>,
+    settings: &Arc<Settings>,
+    sources: &Arc<Sources>,
+) -> Names {
     let found = walk::walk(paths, settings);
     let manifests = read::manifests(&found.manifests, stdin, sources);
     let declared = deploy::collect(&manifests, settings, sources);

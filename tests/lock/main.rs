@@ -1,12 +1,7 @@
 //! `oomlint lock` against a hub on this computer that speaks the API of the real one, and does everything wrong
 //! that servers do. No test sleeps: waiting is written down instead.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod gguf;
 mod hub;

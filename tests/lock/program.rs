@@ -21,7 +21,10 @@ fn oomlint(folder: &Path, server: &Server, arguments: &[&str]) -> Ran {
 fn oomlint_with(folder: &Path, server: &Server, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oomlint"));
     command.args(arguments).current_dir(folder).env_clear();
-    command.env("HOME", folder).env("HF_ENDPOINT", server.endpoint()).env("HF_TOKEN", TOKEN);
+    command
+        .env("HOME", folder)
+        .env("HF_ENDPOINT", server.endpoint())
+        .env("HF_TOKEN", TOKEN);
     command.envs(variables.iter().copied());
     let output = command.stdin(Stdio::null()).output().unwrap();
     let ran = Ran {
@@ -32,7 +35,10 @@ fn oomlint_with(folder: &Path, server: &Server, arguments: &[&str], variables: &
     let all = format!("{}{}", ran.out, ran.err);
     assert!(!all.contains("panicked"), "{all}");
     assert!(!all.contains(TOKEN), "the token was printed: {all}");
-    assert!(!all.contains('\r') && !all.contains('\x1b'), "a bar without a terminal: {all:?}");
+    assert!(
+        !all.contains('\r') && !all.contains('\x1b'),
+        "a bar without a terminal: {all:?}"
+    );
     ran
 }
 
@@ -48,7 +54,10 @@ fn tree() -> (Server, tempfile::TempDir) {
     for (name, digit) in [("org/a", 'a'), ("org/b", 'b')] {
         let files = [
             ("config.json", File::text(CONFIG)),
-            ("model.safetensors", File::safetensors(&[("model.norm.weight", &[8])])),
+            (
+                "model.safetensors",
+                File::safetensors(&[("model.norm.weight", &[8])]),
+            ),
         ];
         server.publish(name, digit, &files);
     }
@@ -78,7 +87,11 @@ fn the_hub_names_of_a_tree_are_locked_and_the_second_run_asks_nothing() {
     let text = std::fs::read(folder.path().join("oomlint.lock")).unwrap();
     server.take_paths();
     let again = oomlint_with(folder.path(), &server, &["lock"], &[("HF_HUB_OFFLINE", "1")]);
-    assert_eq!((again.code, again.err.as_str()), (0, ""), "nothing is asked, so offline is no hindrance");
+    assert_eq!(
+        (again.code, again.err.as_str()),
+        (0, ""),
+        "nothing is asked, so offline is no hindrance"
+    );
     assert!(again.out.contains("holds 2 models already"), "{}", again.out);
     assert!(server.take_paths().is_empty());
     assert_eq!(std::fs::read(folder.path().join("oomlint.lock")).unwrap(), text);
@@ -91,13 +104,28 @@ fn one_failure_is_told_with_exit_code_2_and_the_rest_is_locked() {
     server.fail("org/b/resolve", [Fault::Always(Box::new(Fault::Status(403, "")))]);
     let ran = oomlint(folder.path(), &server, &["lock"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.err.starts_with("oomlint: config.json of org/b: 127.0.0.1"), "{}", ran.err);
-    assert!(ran.err.contains("answered 403") && ran.err.lines().count() == 1, "{}", ran.err);
+    assert!(
+        ran.err.starts_with("oomlint: config.json of org/b: 127.0.0.1"),
+        "{}",
+        ran.err
+    );
+    assert!(
+        ran.err.contains("answered 403") && ran.err.lines().count() == 1,
+        "{}",
+        ran.err
+    );
     assert!(ran.out.contains("locked org/a"), "{}", ran.out);
-    assert!(ran.out.contains("1 of 2 models could not be locked"), "{}", ran.out);
+    assert!(
+        ran.out.contains("1 of 2 models could not be locked"),
+        "{}",
+        ran.out
+    );
     server.recover();
     let ran = oomlint(folder.path(), &server, &["lock"]);
-    assert_eq!((ran.code, ran.out.lines().next()), (0, Some("locked org/b at bbbbbbb")));
+    assert_eq!(
+        (ran.code, ran.out.lines().next()),
+        (0, Some("locked org/b at bbbbbbb"))
+    );
 }
 
 #[test]
@@ -106,11 +134,18 @@ fn a_name_on_the_command_line_needs_no_manifest_and_an_update_moves_it() {
     let lock = folder.path().join("other.lock");
     let arguments = ["lock", "--model", "org/a", "--lock", "other.lock"];
     let ran = oomlint(folder.path(), &server, &arguments);
-    assert_eq!((ran.code, ran.out.as_str()), (0, "locked org/a at aaaaaaa\nother.lock holds 1 model\n"));
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "locked org/a at aaaaaaa\nother.lock holds 1 model\n")
+    );
     assert!(!std::fs::read_to_string(&lock).unwrap().contains("org/b"));
     server.publish("org/a", 'c', &[("config.json", File::text(CONFIG))]);
     let ran = oomlint(folder.path(), &server, &[&arguments[..], &["--update"]].concat());
-    assert!(ran.out.starts_with("moved org/a from aaaaaaa to ccccccc\n"), "{}", ran.out);
+    assert!(
+        ran.out.starts_with("moved org/a from aaaaaaa to ccccccc\n"),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]
@@ -120,8 +155,16 @@ fn a_record_that_no_manifest_names_is_mentioned_and_kept() {
     let manifest = "oomlint: 1\ndeployments: [{name: a, model: org/a, machines: [l4]}]\n";
     write(folder.path(), "deploy/all.yaml", manifest);
     let ran = oomlint(folder.path(), &server, &["lock"]);
-    assert!(ran.out.contains("no deployment here names org/b, locked before"), "{}", ran.out);
-    assert!(std::fs::read_to_string(folder.path().join("oomlint.lock")).unwrap().contains("org/b"));
+    assert!(
+        ran.out.contains("no deployment here names org/b, locked before"),
+        "{}",
+        ran.out
+    );
+    assert!(
+        std::fs::read_to_string(folder.path().join("oomlint.lock"))
+            .unwrap()
+            .contains("org/b")
+    );
 }
 
 #[test]
@@ -129,7 +172,11 @@ fn the_lock_of_the_repository_is_found_from_a_folder_inside() {
     let (server, folder) = tree();
     std::fs::create_dir(folder.path().join(".git")).unwrap();
     oomlint(folder.path(), &server, &["lock"]);
-    oomlint(&folder.path().join("deploy"), &server, &["lock", "--model", "org/b", "--update"]);
+    oomlint(
+        &folder.path().join("deploy"),
+        &server,
+        &["lock", "--model", "org/b", "--update"],
+    );
     assert!(!folder.path().join("deploy/oomlint.lock").exists());
 }
 
@@ -137,10 +184,18 @@ fn the_lock_of_the_repository_is_found_from_a_folder_inside() {
 fn offline_and_bad_settings_of_the_hub_are_told_in_words() {
     let (server, folder) = tree();
     for (variable, value, words) in [
-        ("HF_HUB_OFFLINE", "1", "HF_HUB_OFFLINE says that there is to be no network"),
+        (
+            "HF_HUB_OFFLINE",
+            "1",
+            "HF_HUB_OFFLINE says that there is to be no network",
+        ),
         ("HF_ENDPOINT", "ftp://hub", "HF_ENDPOINT is not an address"),
         ("HF_TOKEN", "hf_TheSecret OfThisTest", "HF_TOKEN holds no token"),
-        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE names a file that cannot be read"),
+        (
+            "SSL_CERT_FILE",
+            "/no/such/file",
+            "SSL_CERT_FILE names a file that cannot be read",
+        ),
     ] {
         let ran = oomlint_with(folder.path(), &server, &["lock"], &[(variable, value)]);
         assert_eq!(ran.code, 2, "{variable}");
@@ -154,7 +209,10 @@ fn nothing_to_lock_ends_with_3_and_broken_names_with_2() {
     let (server, folder) = tree();
     let empty = tempfile::tempdir().unwrap();
     let ran = oomlint(empty.path(), &server, &["lock"]);
-    assert_eq!((ran.code, ran.out.as_str()), (3, "no deployment names a model of the hub\n"));
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (3, "no deployment names a model of the hub\n")
+    );
     assert_eq!(oomlint(folder.path(), &server, &["lock", "nowhere"]).code, 2);
     for name in ["/models/a", "org/a@", "a b/c", "../a"] {
         let ran = oomlint(folder.path(), &server, &["lock", "--model", name]);
@@ -166,7 +224,11 @@ fn nothing_to_lock_ends_with_3_and_broken_names_with_2() {
 #[test]
 fn a_broken_manifest_beside_good_ones_does_not_pass_for_all() {
     let (server, folder) = tree();
-    write(folder.path(), "deploy/broken.yaml", "oomlint: 1\ndeployments: [\n");
+    write(
+        folder.path(),
+        "deploy/broken.yaml",
+        "oomlint: 1\ndeployments: [\n",
+    );
     let ran = oomlint(folder.path(), &server, &["lock"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("deploy/broken.yaml"), "{}", ran.err);
@@ -178,12 +240,20 @@ fn completions_and_schemas_are_printed_whole() {
     let (server, folder) = tree();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let ran = oomlint(folder.path(), &server, &["completions", shell]);
-        assert!(ran.code == 0 && ran.out.contains("inspect"), "{shell}: {}", ran.err);
+        assert!(
+            ran.code == 0 && ran.out.contains("inspect"),
+            "{shell}: {}",
+            ran.err
+        );
     }
     assert_eq!(oomlint(folder.path(), &server, &["completions", "tcl"]).code, 2);
     let ran = oomlint(folder.path(), &server, &["schema"]);
     let schema: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert!(schema["properties"]["findings"].is_object());
     let ran = oomlint(folder.path(), &server, &["schema", "nonsense"]);
-    assert!(ran.code == 2 && ran.err.contains("there is report"), "{}", ran.err);
+    assert!(
+        ran.code == 2 && ran.err.contains("there is report"),
+        "{}",
+        ran.err
+    );
 }

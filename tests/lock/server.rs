@@ -190,7 +190,7 @@ fn serve(stream: &TcpStream, state: &State) -> std::io::Result<()> {
     let request = Request { path, headers };
     state.requests.lock().unwrap().push(request.clone());
     let fault = next_fault(state, &request.path);
-    answer(stream, state, &request, fault)
+    answer(stream, state, &request, fault.as_ref())
 }
 
 fn next_fault(state: &State, path: &str) -> Option<Fault> {
@@ -204,14 +204,19 @@ fn next_fault(state: &State, path: &str) -> Option<Fault> {
     }
 }
 
-fn answer(stream: &TcpStream, state: &State, request: &Request, fault: Option<Fault>) -> std::io::Result<()> {
+fn answer(
+    stream: &TcpStream,
+    state: &State,
+    request: &Request,
+    fault: Option<&Fault>,
+) -> std::io::Result<()> {
     let plain = |status: u16, extra: &str, body: &str| {
         let bytes = body.len();
         let head =
             format!("HTTP/1.1 {status} x\r\nContent-Length: {bytes}\r\nConnection: close\r\n{extra}\r\n");
         send(stream, state, &head, body.as_bytes())
     };
-    match &fault {
+    match fault {
         Some(Fault::HangUp) => return Ok(()),
         // An unfriendly server writes what it got into its answer.
         Some(Fault::Status(status, extra)) => return plain(*status, extra, &format!("{request:?}")),
@@ -230,7 +235,7 @@ fn answer(stream: &TcpStream, state: &State, request: &Request, fault: Option<Fa
     }
     match found(state, &request.path) {
         None => plain(404, "", "Entry not found"),
-        Some(file) => send_file(stream, state, request, &file, fault.as_ref()),
+        Some(file) => send_file(stream, state, request, &file, fault),
     }
 }
 
