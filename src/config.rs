@@ -15,7 +15,7 @@ use crate::manifest::own;
 use crate::manifest::read::Reader;
 use crate::nearest::nearest;
 use crate::rule::Rules;
-use crate::source::tree::{Node, Tree};
+use crate::source::tree::{Node, Shape, Tree};
 use crate::source::{SourceFile, Sources};
 
 /// The name of the settings file.
@@ -99,6 +99,10 @@ pub struct Settings {
     exclude: Option<Gitignore>,
     /// Folders in which model names are looked up.
     pub model_roots: Vec<PathBuf>,
+    /// Which model a name or a path means.
+    named_models: Vec<NamedModel>,
+    /// The local hub cache; no file says it, the environment does.
+    pub hub_cache: Option<PathBuf>,
     /// Machines beside the catalog's.
     pub machines: Vec<Machine>,
     /// Folders with rule files.
@@ -111,7 +115,28 @@ pub struct Settings {
     pub fail_on: Option<FailOn>,
 }
 
+/// An entry of `models` that says what a name or a path means.
+#[derive(Debug, Clone)]
+pub struct NamedModel {
+    names: Gitignore,
+    /// The name as written; a name with a scheme is no path pattern.
+    written: String,
+    /// A directory, a GGUF file or a hub name.
+    pub model: String,
+    /// The folder that a directory is relative to.
+    pub folder: PathBuf,
+}
+
 impl Settings {
+    /// What the settings say that a model's name or path means.
+    pub fn model_named(&self, name: &str) -> Option<&NamedModel> {
+        let path = Path::new(name.trim_start_matches(['/', '.']));
+        let means = |entry: &&NamedModel| {
+            entry.written == name || (!name.contains("..") && entry.names.matched(path, false).is_ignore())
+        };
+        self.named_models.iter().find(means)
+    }
+
     /// True when the settings leave out a path (as reports print it).
     pub fn excludes(&self, path: &str) -> bool {
         self.exclude.as_ref().is_some_and(|globs| matches(globs, path))
@@ -229,6 +254,7 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             let globs = texts(reader);
             settings.exclude = build_globs(reader, folder, value, &globs);
         }
+        "models" if value.shape() == Shape::Mapping => settings.named_models = named_models(reader, folder, value),
         "models" => settings.model_roots = texts(reader).iter().map(|path| folder.join(path)).collect(),
         "rules" => settings.rules = texts(reader).iter().map(|path| folder.join(path)).collect(),
         "machines" => {
@@ -244,6 +270,37 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
         }
         _ => settings.fail_on = fail_on(reader, value),
     }
+}
+
+/// `name-or-path: directory-or-hub-name`.
+fn named_models(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Vec<NamedModel> {
+    let entry = |(key, value): (Node<'_>, Node<'_>)| {
+        let written = key.text()?.to_owned();
+        let model = reader.text(&written, value)?.value;
+        let mut builder = GitignoreBuilder::new("");
+        if let Err(error) = builder.add_line(None, &written) {
+            reader.invalid(key.span(), format!("not a path pattern: {error}"), "expected a glob");
+            return None;
+        }
+        Some(NamedModel {
+            names: builder.build().ok()?,
+            written,
+            model,
+            folder: folder.to_path_buf(),
+        })
+    };
+    node.entries().into_iter().filter_map(entry).collect()
+}
+
+/// Where `huggingface_hub` keeps what it has fetched, by the variables that it reads (0.34, `constants.py`):
+/// `HF_HUB_CACHE` or its older names, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`.
+pub fn hub_cache(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("HF_HUB_CACHE")
+        .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| Some(set("HF_HOME")?.join("hub")))
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("huggingface/hub")))
+        .or_else(|| Some(set("HOME")?.join(".cache/huggingface/hub")))
 }
 
 fn fail_on(reader: &mut Reader, value: Node<'_>) -> Option<FailOn> {

@@ -4,6 +4,7 @@
 //! model is written as soon as it is known, so a run that is interrupted or fails in part loses nothing. A model
 //! that is locked costs no request; under `update` a branch costs the one that tells its commit.
 
+mod answer;
 mod fetch;
 mod file;
 mod name;
@@ -16,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-pub use file::{FILE_NAME, LockFile, discover};
+pub use file::{LockFile, discover};
 pub use name::{FileWish, Reference};
 
 use crate::hub::{Hub, is_commit};

@@ -141,6 +141,7 @@ impl Scope {
             Some(file) => config::read(&file, &sources),
             None => (Settings::default(), Vec::new()),
         };
+        settings.hub_cache = config::hub_cache(|name| std::env::var(name).ok());
         if !self.machine.is_empty() {
             settings.default_machines.clone_from(&self.machine);
         }

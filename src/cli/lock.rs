@@ -13,9 +13,11 @@ use super::output::{self, Color};
 use super::{CLEAN, FAILED, NOTHING};
 use crate::engine::Engine;
 use crate::hub::{Access, Hub, SystemClock};
-use crate::lock::{self, Change, FILE_NAME, LockFile, Reference, Request, Step};
+use crate::lock::{self, Change, LockFile, Reference, Request, Step};
+use crate::model::name::is_placeholder;
 use crate::run::names::{self, Names};
 use crate::source::sanitize;
+use crate::walk::LOCK_FILE;
 
 /// The arguments of `lock`.
 #[derive(Debug, Args)]
@@ -33,7 +35,7 @@ pub(super) struct LockArguments {
     model: Vec<Reference>,
 
     /// The lock file; else the nearest oomlint.lock up to the repository root, else one here
-    #[arg(long, value_name = "FILE", env = "OOMLINT_LOCK")]
+    #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
 
     /// Read the settings from FILE instead of looking for .oomlint.yaml
@@ -137,10 +139,13 @@ fn sorted_out(found: &Names) -> Wanted {
         ..Wanted::default()
     };
     for named in &found.named {
-        // Ollama's own names look like the hub's and are not.
-        let may_be_hub = named.engine != Engine::Ollama || Reference::names_the_hub(&named.name);
-        match Reference::parse(&named.name, false).filter(|_| may_be_hub) {
-            _ if named.is_here => wanted.here += 1,
+        let Some(name) = &named.name else {
+            wanted.here += 1;
+            continue;
+        };
+        // Ollama's own names look like the hub's and are not; nor is a placeholder a name.
+        let may_be_hub = named.engine != Engine::Ollama || Reference::names_the_hub(name);
+        match Reference::parse(name, false).filter(|_| may_be_hub && !is_placeholder(name)) {
             Some(reference) => wanted.names.push(reference),
             None => wanted.elsewhere += 1,
         }
@@ -151,7 +156,7 @@ fn sorted_out(found: &Names) -> Wanted {
 }
 
 fn default_path() -> PathBuf {
-    lock::discover(Path::new(".")).unwrap_or_else(|| PathBuf::from(FILE_NAME))
+    lock::discover(Path::new(".")).unwrap_or_else(|| PathBuf::from(LOCK_FILE))
 }
 
 fn hub() -> Result<Hub, String> {
@@ -210,6 +215,7 @@ fn summary(wanted: &Wanted, changes: &BTreeMap<String, Change>, path: &Path, fai
             )
         }
         (all, 0) => writeln!(text, "{shown} holds {}", models(all)),
+        (all, failed) if failed == all => writeln!(text, "none of {} could be locked", models(all)),
         (all, failed) => writeln!(
             text,
             "{failed} of {} could not be locked; the others are in {shown}, and the next run asks for these alone",

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
+use super::answer::{DEFAULT_QUANTIZATION, pick};
 use super::name::{FileWish, is_gguf};
 use super::remote::{self, RemoteFile};
 use super::split::GgufSet;
@@ -20,9 +21,6 @@ use crate::source::SourceFile;
 
 /// Bytes of a shard index at most; the largest known, of 160 shards, has 10 MB.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
-
-/// The mix of types that llama.cpp takes where none is named (`common/download.cpp`).
-const DEFAULT_QUANTIZATION: &str = "Q4_K_M";
 
 /// A repository at a commit, while its record is made.
 pub(super) struct Fetch<'h> {
@@ -210,6 +208,9 @@ impl<'h> Fetch<'h> {
         for (path, model) in &models {
             if let Some(file) = files.get_mut(*path) {
                 file.weights = RecordedWeights::of(&model.weights);
+                let mix = model.quantization.as_ref();
+                let mix = mix.map(|fact| fact.value.method.to_ascii_uppercase());
+                file.quantization = file.quantization.take().or(mix);
             }
         }
         let (_, first) = models.first().ok_or("there is no GGUF file")?;
@@ -296,18 +297,9 @@ fn find<'s>(sets: &'s BTreeMap<String, GgufSet>, wish: &FileWish) -> Option<(&'s
     })
 }
 
-/// What a record holds of each wished-for file: its size and its tensors.
+/// True when a record knows a wished-for file and its tensors.
 pub(super) fn holds(record: &Record, wish: &FileWish) -> bool {
-    record.gguf.iter().any(|(path, file)| {
-        let same = match wish {
-            FileWish::Path(wished) => path == wished || GgufSet::first_part(wished).as_ref() == Some(path),
-            FileWish::Quantization(wished) => file
-                .quantization
-                .as_ref()
-                .is_some_and(|name| name.eq_ignore_ascii_case(wished)),
-        };
-        same && file.weights.is_some()
-    })
+    pick(record, Some(wish)).is_some_and(|(_, file)| file.weights.is_some())
 }
 
 /// What the weight files of a checkpoint hold.

@@ -14,10 +14,7 @@ use serde_json::Value;
 
 use super::name::Reference;
 use crate::model::record::Record;
-use crate::walk::plain;
-
-/// The name of the file.
-pub const FILE_NAME: &str = "oomlint.lock";
+use crate::walk::{LOCK_FILE, plain};
 
 /// The version of the format.
 const VERSION: u64 = 1;
@@ -113,6 +110,13 @@ impl LockFile {
         })
     }
 
+    /// Takes the records of another file for what this one does not hold.
+    pub fn add(&mut self, other: Self) {
+        for (key, record) in other.models {
+            self.models.entry(key).or_insert(record);
+        }
+    }
+
     /// All records, by name.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.models.values()
@@ -180,7 +184,7 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 pub fn discover(directory: &Path) -> Option<PathBuf> {
     let start = directory.canonicalize().ok()?;
     for folder in start.ancestors() {
-        let candidate = folder.join(FILE_NAME);
+        let candidate = folder.join(LOCK_FILE);
         if candidate.is_file() {
             return Some(candidate);
         }
@@ -322,7 +326,7 @@ mod tests {
     #[test]
     fn writing_the_same_again_leaves_the_file_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE_NAME);
+        let path = folder.path().join(LOCK_FILE);
         let mut file = LockFile::read(&path).unwrap();
         file.insert(record("a/a", None, "0"));
         assert!(file.write(&path).unwrap());

@@ -136,6 +136,7 @@ impl Visit<'_> {
             weights: weighed.weights,
             gguf: None,
             config: Some(facts.json),
+            assumptions: Vec::new(),
             bytes_read: self.bytes_read,
         })
     }

@@ -5,6 +5,7 @@
 //! bytes. Knows nothing of machines or engines.
 
 pub mod advise;
+pub mod catalog;
 pub mod census;
 pub mod component;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod gguf;
 pub mod index;
 pub(crate) mod layout;
 pub(crate) mod parameters;
+pub mod name;
 pub mod pointer;
 pub mod quantization;
 pub mod record;
@@ -80,6 +82,8 @@ pub struct Model {
     pub gguf: Option<GgufFacts>,
     /// The whole of config.json (as JSON) for engines that read fields of their own; `None` for GGUF.
     pub config: Option<serde_json::Value>,
+    /// What was assumed to know it by its name; scenarios repeat it.
+    pub assumptions: Vec<String>,
     /// Bytes read from disk to know all this.
     pub bytes_read: u64,
 }
@@ -109,6 +113,7 @@ impl Model {
             weights: Weights::default(),
             gguf: None,
             config: None,
+            assumptions: Vec::new(),
             bytes_read: 0,
         }
     }

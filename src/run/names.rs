@@ -13,12 +13,10 @@ use crate::walk;
 /// A model as a deployment names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// The name as written.
-    pub name: String,
+    /// The name as written, or as the settings explain it; `None` where the tree or a model root holds the model.
+    pub name: Option<String>,
     /// The engine that is to serve it.
     pub engine: Engine,
-    /// True when the tree or a model root holds it.
-    pub is_here: bool,
 }
 
 /// The names of a tree.
@@ -42,14 +40,11 @@ pub fn names(
     let found = walk::walk(paths, settings);
     let manifests = read::manifests(&found.manifests, stdin, sources);
     let declared = deploy::collect(&manifests, settings, sources);
-    let here = models::lie_here(&found, &declared.items, settings);
-    let named = declared.items.iter().zip(here).filter_map(|(item, is_here)| {
-        let deployment = &item.deployment;
-        Some(Named {
-            name: deployment.model.as_ref()?.value.clone(),
-            engine: deployment.engine_or_default(),
-            is_here,
-        })
+    let elsewhere = models::names_elsewhere(&found, &declared.items, settings);
+    let named = declared.items.iter().zip(elsewhere).filter_map(|(item, name)| {
+        item.deployment.model.as_ref()?;
+        let engine = item.deployment.engine_or_default();
+        Some(Named { name, engine })
     });
     let named = named.collect();
     let incomplete = !found.unreachable.is_empty() || !manifests.unreachable.is_empty();

@@ -239,6 +239,7 @@ impl<'a> Bench<'a> {
     }
 
     fn assume(&mut self) {
+        self.assumptions.extend(self.model.assumptions.iter().cloned());
         if let Some(choice) = self.options.first() {
             self.assumptions.extend(choice.plan.assumptions().iter().cloned());
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::server::{Fault, File, Server};
-use super::{CONFIG, TOKEN};
+use super::{CONFIG, TOKEN, gguf};
 
 struct Ran {
     out: String,
@@ -233,6 +233,54 @@ fn a_broken_manifest_beside_good_ones_does_not_pass_for_all() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("deploy/broken.yaml"), "{}", ran.err);
     assert!(ran.out.contains("locked org/a"), "{}", ran.out);
+}
+
+#[test]
+fn what_is_locked_is_what_every_other_command_sizes_offline() {
+    let (server, folder) = tree();
+    let files = [
+        ("m-Q4_K_M.gguf", gguf::file(10, 1 << 20)),
+        ("m-Q8_0.gguf", gguf::file(10, 1 << 21)),
+    ];
+    server.publish("org/m-GGUF", 'd', &files);
+    let manifest = |names: [&str; 4]| {
+        let lines =
+            names.map(|name| format!("  - {{model: \"{name}\", engine: llama.cpp, machines: [l4]}}\n"));
+        format!("oomlint: 1\ndeployments:\n{}", lines.concat())
+    };
+    let names = ["org/a", "org/m-GGUF:Q8_0", "org/m-GGUF:q4_k_m", "org/nowhere"];
+    write(folder.path(), "deploy/all.yaml", &manifest(names));
+    server.fail("org/nowhere", [Fault::Always(Box::new(Fault::Status(404, "")))]);
+    assert_eq!(oomlint(folder.path(), &server, &["lock"]).code, 2);
+    server.take_paths();
+    // Of the whole repository or of a folder of it: the lock is the same.
+    for path in [".", "deploy"] {
+        let ran = oomlint(folder.path(), &server, &["check", path, "--output", "json"]);
+        let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        let models = report["models"].as_array().unwrap().iter();
+        let told: Vec<_> = models
+            .filter(|model| model["source"] == "lock")
+            .map(|model| {
+                let text = |key: &str| model[key].as_str().unwrap_or("-").to_owned();
+                (
+                    text("name"),
+                    model["weight_bytes"].as_u64().unwrap(),
+                    text("quantization"),
+                )
+            })
+            .collect();
+        let row = |name: &str, bytes, mix: &str| (name.to_owned(), bytes, mix.to_owned());
+        let expected = [
+            row("org/a", 16, "-"),
+            row("org/m-GGUF", 1 << 28, "q8_0"),
+            row("org/m-GGUF", 1 << 27, "q4_K_M"),
+        ];
+        assert_eq!(told, expected, "{path}");
+        assert!(report["scenarios"].as_array().unwrap().len() >= 3, "{}", ran.out);
+    }
+    let ran = oomlint(folder.path(), &server, &["inspect", "org/m-GGUF:Q8_0"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(server.take_paths().is_empty(), "only `lock` asks");
 }
 
 #[test]

@@ -379,6 +379,19 @@ pub(super) fn from_record(
     described(name, display, source, metadata, 0)
 }
 
+/// The `general.file_type` of a mix of types by its name, upper and lower case alike. Mixes that llama.cpp does not
+/// number (`UD-Q4_K_XL`, `MXFP4_MOE`) go by the numbered one that they vary, as their own headers do.
+pub fn file_type(name: &str) -> Option<GgufValue> {
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_prefix("ud-").unwrap_or(&name);
+    let number = |name: &str| Catalog::built_in().file_named(name);
+    let varied = || {
+        let (family, _) = name.rsplit_once('_')?;
+        number(family).or_else(|| number(&format!("{family}_m")))
+    };
+    number(name).or_else(varied).map(GgufValue::Integer)
+}
+
 /// What the metadata alone says of a model.
 fn described(
     name: &str,
