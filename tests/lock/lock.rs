@@ -712,3 +712,76 @@ fn a_lock_file_that_cannot_be_read_or_written_is_an_error() {
     assert!(error.contains("is not a lock file"), "{error}");
     assert_eq!(bench.text(), "<<<<<<< ours\n");
 }
+
+/// The folders below a path of this repository that hold a config.json; none where the path is not there.
+fn checkpoints(below: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(below);
+    let Ok(entries) = std::fs::read_dir(&root) else {
+        println!("skipped: {} is not here", root.display());
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.join("config.json").is_file()).collect()
+}
+
+#[test]
+fn a_lock_gives_the_models_that_their_directories_give() {
+    let mut folders = checkpoints("tests/models");
+    assert!(!folders.is_empty());
+    folders.extend(checkpoints("../shared/models"));
+    let bench = Bench::new();
+    let mut names = Vec::new();
+    for folder in &folders {
+        let files: Vec<(String, File)> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.path().extension().is_some_and(|end| end == "json"))
+            .map(|entry| {
+                (
+                    entry.file_name().into_string().unwrap(),
+                    File::text(std::fs::read(entry.path()).unwrap()),
+                )
+            })
+            .collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, file)| (name.as_str(), file.clone()))
+            .collect();
+        let name = folder
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replacen("--", "/", 1);
+        bench.server.publish(&name, 'a', &files);
+        names.push(name);
+    }
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let changes = bench.lock(&asked);
+    let file = bench.file();
+    for (folder, name) in folders.iter().zip(&names) {
+        assert_eq!(changes[name], added('a'), "{name}");
+        let (locked, _) = file
+            .of(name, None)
+            .unwrap()
+            .to_model("oomlint.lock", ModelSource::Lock);
+        let loaded = oomlint::model::directory::load(&oomlint::source::Sources::default(), folder, "model");
+        let loaded = loaded.model.unwrap();
+        assert_eq!(locked.layout.ok(), loaded.layout.ok(), "{name}");
+        assert_eq!(locked.census, loaded.census, "{name}");
+        let quantization = |model: Option<oomlint::fact::Fact<_>>| model.map(|fact| fact.value);
+        assert_eq!(
+            quantization(locked.quantization),
+            quantization(loaded.quantization),
+            "{name}"
+        );
+        if loaded.weights.how == "safetensors index" {
+            assert_eq!(locked.weights.bytes, loaded.weights.bytes, "{name}");
+        }
+    }
+    println!(
+        "{} models, {} bytes of lock file",
+        names.len(),
+        bench.text().len()
+    );
+}
