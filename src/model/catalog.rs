@@ -34,6 +34,9 @@ struct Row {
     same_as: Option<String>,
     #[serde(default)]
     config: Map<String, Value>,
+    /// Fields that take the place of the other row's.
+    #[serde(default)]
+    changes: Map<String, Value>,
     /// Null where the other row is quantized and this one is not.
     #[serde(default, deserialize_with = "stated")]
     quantization: Option<Option<Quantization>>,
@@ -77,10 +80,12 @@ fn chained(name: &str, left: usize) -> Option<Record> {
         Some(base) => chained(base, left.checked_sub(1)?)?,
         None => Record::default(),
     };
+    let mut config = if row.config.is_empty() { base.config } else { row.config };
+    config.extend(row.changes);
     Some(Record {
         name: (*name).to_owned(),
         source: row.source,
-        config: if row.config.is_empty() { base.config } else { row.config },
+        config,
         parameters: row.parameters.or(base.parameters),
         // Bytes are those of a format: they do not outlive it.
         weights: row.weights.or(base.weights.filter(|_| row.quantization.is_none())),
@@ -199,7 +204,18 @@ fn by_words(stem: &Stem) -> Option<(Record, Option<String>)> {
 fn same_words(stem: &Stem) -> Option<String> {
     let wanted = core(&stem.words);
     let same = entries().iter().filter(|entry| entry.core == wanted && !wanted.is_empty());
-    best(same, stem)
+    best(same, stem).or_else(|| without_active(&wanted, stem))
+}
+
+/// Libraries leave out how many parameters are active: `qwen3.5:35b` is `Qwen3.5-35B-A3B`, as long as there is no
+/// other of that size.
+fn without_active(wanted: &[String], stem: &Stem) -> Option<String> {
+    let is_active = |word: &&String| word.starts_with('a') && is_size(word);
+    let shorter = |entry: &&Entry| {
+        entry.core.iter().any(|word| is_active(&word))
+            && entry.core.iter().filter(|word| !is_active(word)).eq(wanted.iter())
+    };
+    best(entries().iter().filter(shorter), stem)
 }
 
 /// Of rows that share their core, the one with most of the asked words, then the unquantized, then the shortest.

@@ -6,7 +6,8 @@
 FOLDER holds `<org>--<name>/config.json` (perhaps with hf_quant_config.json), and says where each came from:
 SOURCE.md with a table `| org/name | ... | ... | source |`, or sources.tsv with `org/name<TAB>source`. Of a config
 only the fields that sizing reads are kept (the list in src/model/record/fields.rs). Rows of checkpoints that no
-folder holds stay as they are. same.tsv beside this script names checkpoints with the config of another.
+folder holds stay as they are. Beside this script, typed.tsv has configs typed from the sources it names (a folder's
+config wins), and same.tsv checkpoints with the config of another.
 """
 
 import json
@@ -140,6 +141,7 @@ def sources(folder):
 
 def read_folder(folder, rows):
     named = sources(folder)
+    found = set()
     for path in sorted(folder.glob("*--*/config.json")):
         name = path.parent.name.replace("--", "/", 1)
         if name not in named:
@@ -152,6 +154,24 @@ def read_folder(folder, rows):
             row["quantization"] = form
         if name in rows and rows[name].get("parameters"):
             row["parameters"] = rows[name]["parameters"]
+        rows[name] = row
+        found.add(name)
+    return found
+
+
+def read_typed(rows, from_folders):
+    """`name<TAB>source<TAB>config[<TAB>JSON of further facts]`."""
+    for line in (pathlib.Path(__file__).parent / "typed.tsv").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        name, source, config, *more = line.split("\t")
+        if name in from_folders:
+            continue
+        config = json.loads(config)
+        row = {"source": source, "config": kept(config), **(json.loads(more[0]) if more else {})}
+        form = quantization(config, None)
+        if form:
+            row["quantization"] = form
         rows[name] = row
 
 
@@ -173,7 +193,7 @@ def share(rows):
         rows[name] = shared
 
 
-def add_same(rows):
+def add_same(rows, from_folders):
     """`name<TAB>base<TAB>source[<TAB>JSON with what differs]`."""
     for line in (pathlib.Path(__file__).parent / "same.tsv").read_text().splitlines():
         if not line or line.startswith("#"):
@@ -181,7 +201,7 @@ def add_same(rows):
         name, base, source, *more = line.split("\t")
         if base not in rows:
             raise SystemExit(f"same.tsv: {base} has no row")
-        if name in rows and "config" in rows[name]:
+        if name in from_folders:
             continue
         rows[name] = {"same_as": base, "source": source, **(json.loads(more[0]) if more else {})}
 
@@ -198,10 +218,12 @@ def main():
             if line.startswith('"'):
                 name, row = line.split(": ", 1)
                 rows[json.loads(name)] = json.loads(row)
-    for folder in sys.argv[1:]:
-        read_folder(pathlib.Path(folder), rows)
+    from_folders = set()
+    for folder in map(pathlib.Path, sys.argv[1:]):
+        from_folders |= read_folder(folder, rows)
+    read_typed(rows, from_folders)
     share(rows)
-    add_same(rows)
+    add_same(rows, from_folders)
     by_file = {}
     for name in sorted(rows, key=str.lower):
         line = f"{json.dumps(name)}: {json.dumps(rows[name], separators=(',', ':'))}\n"
