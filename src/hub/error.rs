@@ -80,6 +80,19 @@ impl fmt::Display for Place {
     }
 }
 
+/// What a hub gives for its reason to refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The terms of the model must be accepted first.
+    Gated,
+    /// The repository has no such revision.
+    NoRevision,
+    /// There is no such repository, or none that is shown.
+    NoRepository,
+    /// It says nothing that is understood here.
+    Untold,
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -112,11 +125,15 @@ pub enum Error {
         status: u16,
         /// True when a token was sent.
         with_token: bool,
+        /// What the hub gave for its reason.
+        cause: Cause,
     },
     /// 404 from the hub.
     Absent {
         /// What was asked for, and whom.
         of: Place,
+        /// What the hub gave for its reason.
+        cause: Cause,
     },
     /// 429 or 5xx to the end.
     Busy {
@@ -156,8 +173,9 @@ impl fmt::Display for Error {
                 of,
                 status,
                 with_token,
-            } => refused(f, of, *status, *with_token),
-            Self::Absent { of } => absent(f, of),
+                cause,
+            } => refused(f, of, *status, *with_token, *cause),
+            Self::Absent { of, cause } => absent(f, of, *cause),
             Self::Busy {
                 of,
                 status,
@@ -189,16 +207,33 @@ fn times(attempts: u32) -> String {
 }
 
 /// A hub tells strangers 401 for what is gated, private or not there at all, and 403 to those it knows.
-fn refused(f: &mut fmt::Formatter<'_>, of: &Place, status: u16, with_token: bool) -> fmt::Result {
+fn refused(
+    f: &mut fmt::Formatter<'_>,
+    of: &Place,
+    status: u16,
+    with_token: bool,
+    cause: Cause,
+) -> fmt::Result {
     write!(f, "{of} answered {status}: ")?;
     match (status, with_token) {
+        (_, false) if cause == Cause::Gated => write!(
+            f,
+            "the model is gated, and no token was sent. Accept its terms on its page and set HF_TOKEN"
+        ),
+        (401, true) if cause == Cause::NoRepository => write!(
+            f,
+            "there is no model {}, or it is private and the token's account may not see it",
+            of.subject.repository
+        ),
         (401, false) => write!(
             f,
             "without a token it shows neither gated and private models nor which names are wrong. If {} is spelt \
              rightly, accept its terms on its page and set HF_TOKEN",
             of.subject.repository
         ),
-        (401, true) => write!(f, "it does not take the token. Set HF_TOKEN to one that is valid"),
+        (401, true) if cause != Cause::Gated => {
+            write!(f, "it does not take the token. Set HF_TOKEN to one that is valid")
+        }
         (_, false) => write!(
             f,
             "the model is gated or private, and no token was sent. Accept its terms on its page and set HF_TOKEN"
@@ -211,14 +246,18 @@ fn refused(f: &mut fmt::Formatter<'_>, of: &Place, status: u16, with_token: bool
     }
 }
 
-fn absent(f: &mut fmt::Formatter<'_>, of: &Place) -> fmt::Result {
+fn absent(f: &mut fmt::Formatter<'_>, of: &Place, cause: Cause) -> fmt::Result {
     let Place { subject, host } = of;
-    match &subject.file {
-        Some(file) => write!(f, "{host} has no file {file} in {}", subject.repository),
-        None => write!(
+    let Subject {
+        repository, revision, ..
+    } = &**subject;
+    match (&subject.file, cause) {
+        (Some(file), _) => write!(f, "{host} has no file {file} in {repository}"),
+        (None, Cause::NoRevision) => write!(f, "{host} has {repository}, but no revision {revision} of it"),
+        (None, _) => write!(
             f,
-            "{host} has no model {}, or no revision {} of it; a name is spelt `org/name` or `org/name@revision`",
-            subject.repository, subject.revision
+            "{host} has no model {repository}, or no revision {revision} of it; a name is spelt `org/name` or \
+             `org/name@revision`"
         ),
     }
 }

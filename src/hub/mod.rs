@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 pub use access::{Access, Token};
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, Place, Subject};
+pub use error::{Cause, Error, Place, Subject};
 use wire::{Ask, Want, Wire};
 
 /// Bytes of a revision's description at most; those of repositories with 10,000 files take some 4 MB.
@@ -126,11 +126,6 @@ impl Hub {
             query: "",
             want: Want::Range(range),
         })
-    }
-
-    /// Requests sent so far, repeated ones and those after a redirect included.
-    pub fn requests(&self) -> u64 {
-        self.wire.requests()
     }
 }
 

@@ -6,13 +6,14 @@
 
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
+use super::error::Cause;
 use super::url::Url;
 use super::{Access, Clock, Error, Part, Place, Subject};
 
@@ -58,7 +59,6 @@ pub(super) struct Wire {
     access: Access,
     agent: Agent,
     clock: Box<dyn Clock>,
-    requests: AtomicU64,
     /// True once the endpoint stayed out of reach to the last attempt: later questions are asked once.
     down: AtomicBool,
 }
@@ -107,17 +107,12 @@ impl Wire {
             access,
             agent: config.build().new_agent(),
             clock,
-            requests: AtomicU64::new(0),
             down: AtomicBool::new(false),
         })
     }
 
     pub(super) fn host(&self) -> String {
         self.access.endpoint.host().to_owned()
-    }
-
-    pub(super) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// Asks until there is an answer, or no hope of one.
@@ -221,7 +216,6 @@ impl Wire {
         if let Some(token) = self.access.token.as_ref().filter(|_| at_home) {
             request = request.header("Authorization", token.header());
         }
-        self.requests.fetch_add(1, Ordering::Relaxed);
         request
             .call()
             .map_err(|error| no_response(&error, url, ask.subject))
@@ -255,6 +249,7 @@ impl Answer<'_> {
     /// Judges the status and reads what was asked for.
     fn take(&self, response: Response<Body>, with_token: bool) -> Result<Part, Failure> {
         let status = response.status().as_u16();
+        let cause = Cause::of(response.headers());
         match status {
             200 | 206 => self.read(response),
             408 | 429 | 500..=599 => Err(Failure::Busy(
@@ -266,8 +261,12 @@ impl Answer<'_> {
                 of: self.place(),
                 status,
                 with_token,
+                cause,
             })),
-            404 if self.at_home => Err(Failure::Final(Error::Absent { of: self.place() })),
+            404 if self.at_home => Err(Failure::Final(Error::Absent {
+                of: self.place(),
+                cause,
+            })),
             416 => Err(self.wrong("the file ends before the bytes that its header should take".to_owned())),
             _ => Err(self.wrong(format!("it answered {status}"))),
         }
@@ -411,6 +410,18 @@ fn no_response(error: &ureq::Error, url: &Url, subject: &Subject) -> Failure {
 
 const UNTRUSTED: &str = "no secure connection could be made: its certificate is not trusted. Behind a proxy that \
                          issues certificates of its own, name its root certificate in SSL_CERT_FILE";
+
+impl Cause {
+    /// What the hub's `X-Error-Code` says (`huggingface_hub` 0.34, `utils/_http.py::hf_raise_for_status`).
+    fn of(headers: &HeaderMap) -> Self {
+        match headers.get("x-error-code").map(header::HeaderValue::as_bytes) {
+            Some(b"GatedRepo") => Self::Gated,
+            Some(b"RevisionNotFound") => Self::NoRevision,
+            Some(b"RepoNotFound") => Self::NoRepository,
+            _ => Self::Untold,
+        }
+    }
+}
 
 /// Where a partial answer ends (exclusive), and the length of the file; `Err` where it is not what was asked for.
 fn content_range(headers: &HeaderMap, asked: &Range<u64>) -> Result<(u64, Option<u64>), String> {

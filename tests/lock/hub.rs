@@ -230,6 +230,46 @@ fn refusals_are_final_and_say_what_to_do() {
 }
 
 #[test]
+fn the_reason_that_the_hub_gives_is_told_in_our_words() {
+    for (status, code, with_token, words) in [
+        (
+            401,
+            "GatedRepo",
+            false,
+            "the model is gated, and no token was sent",
+        ),
+        (403, "GatedRepo", true, "Accept the terms of the model"),
+        (
+            401,
+            "RepoNotFound",
+            true,
+            "there is no model org/model, or it is private",
+        ),
+        (401, "RepoNotFound", false, "nor which names are wrong"),
+        (
+            404,
+            "RevisionNotFound",
+            true,
+            "has org/model, but no revision v9 of it",
+        ),
+        (404, "RepoNotFound", true, "has no model org/model"),
+        (403, "hf_nonsense", true, "may not read it"),
+    ] {
+        let (server, _) = one();
+        let header: &'static str = Box::leak(format!("X-Error-Code: {code}\r\n").into_boxed_str());
+        server.fail("/api/", [Fault::Status(status, header)]);
+        let token = Token::new(TOKEN).unwrap().filter(|_| with_token);
+        let hub = Hub::new(
+            Access::new(&server.endpoint(), token).unwrap(),
+            Written::default(),
+        )
+        .unwrap();
+        let error = hub.revision("org/model", "v9").unwrap_err().to_string();
+        assert!(error.contains(words) && !error.contains("hf_"), "{code}: {error}");
+    }
+}
+
+#[test]
 fn what_is_absent_is_named() {
     let (server, config) = one();
     let (hub, clock) = client(&server);

@@ -492,6 +492,22 @@ fn one_model_that_fails_keeps_the_rest_and_the_next_run_takes_it_up() {
 }
 
 #[test]
+fn no_more_than_four_requests_are_under_way_at_once() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..30).map(|number| format!("org/m{number}")).collect();
+    for name in &names {
+        bench.publish(name, 'a');
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(bench.lock(&names).len(), 30);
+    assert!(
+        (1..=4).contains(&bench.server.busiest()),
+        "{}",
+        bench.server.busiest()
+    );
+}
+
+#[test]
 fn a_model_that_fails_to_update_keeps_its_record() {
     let bench = Bench::new();
     bench.publish("org/one", 'a');

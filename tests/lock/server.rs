@@ -94,6 +94,9 @@ struct State {
     /// The token without which nothing is given out.
     token: Mutex<Option<String>>,
     sent: AtomicU64,
+    /// Requests being worked on, and the most there ever were at once.
+    busy: AtomicU64,
+    busiest: AtomicU64,
 }
 
 /// The hub; it serves until the test process ends.
@@ -167,6 +170,11 @@ impl Server {
         paths
     }
 
+    /// The most requests that were worked on at once.
+    pub(crate) fn busiest(&self) -> u64 {
+        self.state.busiest.load(Ordering::SeqCst)
+    }
+
     /// Bytes of bodies handed to the system so far.
     pub(crate) fn sent(&self) -> u64 {
         self.state.sent.load(Ordering::SeqCst)
@@ -188,8 +196,12 @@ fn serve(stream: &TcpStream, state: &State) -> std::io::Result<()> {
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
     let request = Request { path, headers };
+    let busy = state.busy.fetch_add(1, Ordering::SeqCst) + 1;
+    state.busiest.fetch_max(busy, Ordering::SeqCst);
     state.requests.lock().unwrap().push(request.clone());
     let fault = next_fault(state, &request.path);
+    // Before the answer: once it has that, the client may rightly ask the next thing.
+    state.busy.fetch_sub(1, Ordering::SeqCst);
     answer(stream, state, &request, fault.as_ref())
 }
 
