@@ -144,7 +144,8 @@ fn sorted_out(found: &Names) -> Wanted {
             continue;
         };
         // Ollama's own names look like the hub's and are not; nor is a placeholder a name.
-        let may_be_hub = named.engine != Engine::Ollama || Reference::names_the_hub(name);
+        let may_be_hub =
+            named.engine != Engine::Ollama || named.is_explained || Reference::names_the_hub(name);
         match Reference::parse(name, false).filter(|_| may_be_hub && !is_placeholder(name)) {
             Some(reference) => wanted.names.push(reference),
             None => wanted.elsewhere += 1,

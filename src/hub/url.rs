@@ -208,4 +208,18 @@ mod tests {
         assert_eq!(encoded("refs/pr/1"), "refs%2Fpr%2F1");
         assert_eq!(encoded("a b?é"), "a%20b%3F%C3%A9");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_location_makes_an_address_with_a_user_or_another_protocol(
+            location in "(https?:|ftp:|)/{0,3}[a-z@:.%?#/\\[\\]0-9]{0,30}|.{0,30}"
+        ) {
+            let from = Url::parse("https://hub.example/a/b?c").unwrap();
+            if let Some(url) = from.join(&location) {
+                let text = url.text();
+                proptest::prop_assert!(!url.host().contains('@') && !url.host().is_empty(), "{}", text);
+                proptest::prop_assert_eq!(Url::parse(&text), Some(url));
+            }
+        }
+    }
 }

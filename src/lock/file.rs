@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::name::Reference;
 use crate::model::record::Record;
 use crate::walk::{LOCK_FILE, plain};
 
@@ -98,16 +97,6 @@ impl LockFile {
     pub fn of(&self, repository: &str, revision: Option<&str>) -> Option<&Record> {
         let key = (repository.to_owned(), revision.map(str::to_owned));
         self.models.get(&key)
-    }
-
-    /// The record that answers a name: asked for in the same words, or at the commit asked for.
-    pub fn find(&self, reference: &Reference) -> Option<&Record> {
-        let (name, revision) = (&reference.repository, reference.revision.as_deref());
-        self.of(name, revision).or_else(|| {
-            let commit = revision?;
-            let mut all = self.models.values();
-            all.find(|record| record.name == *name && record.revision.as_deref() == Some(commit))
-        })
     }
 
     /// Takes the records of another file for what this one does not hold.
@@ -247,10 +236,6 @@ mod tests {
         }
     }
 
-    fn reference(text: &str) -> Reference {
-        Reference::parse(text, false).unwrap()
-    }
-
     #[test]
     fn the_order_of_insertion_leaves_no_trace() {
         let records = [
@@ -268,23 +253,6 @@ mod tests {
         let one = text([0, 1, 2]);
         assert_eq!(one, text([2, 1, 0]));
         assert_eq!(LockFile::parse(one.as_bytes()).unwrap().to_text().unwrap(), one);
-    }
-
-    #[test]
-    fn a_name_finds_the_record_of_its_revision() {
-        let commit = "c".repeat(40);
-        let mut file = LockFile::default();
-        file.insert(record("a/a", None, &commit));
-        file.insert(record("a/a", Some("v1"), "1"));
-        let found = |text: &str| {
-            file.find(&reference(text))
-                .and_then(|record| record.revision.clone())
-        };
-        assert_eq!(found("a/a").as_deref(), Some(&*commit));
-        assert_eq!(found("a/a@v1").as_deref(), Some("1"));
-        assert_eq!(found(&format!("a/a@{commit}")).as_deref(), Some(&*commit));
-        assert_eq!(found("a/a@v2"), None);
-        assert_eq!(found("a/b"), None);
     }
 
     #[test]

@@ -189,4 +189,16 @@ mod tests {
         }
         assert!(Reference::parse("gpt2", true).is_some());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_word_of_a_manifest_leads_out_of_its_repository(text in "[a-zA-Z0-9/:@.%?#\\\\ ${}_-]{0,40}|.{0,40}") {
+            if let Some(reference) = Reference::parse(&text, true) {
+                proptest::prop_assert!(is_repository(&reference.repository));
+                if let Some(FileWish::Path(path)) = reference.file {
+                    proptest::prop_assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")));
+                }
+            }
+        }
+    }
 }

@@ -86,20 +86,20 @@ pub(super) fn load(
     models
 }
 
-/// By declaration: the name under which a hub has its model; `None` where the tree or a model root holds it, or
-/// none is named. A name that the settings give another meaning goes by that one.
+/// By declaration: the name under which a hub has its model, and whether the settings gave it; `None` where the
+/// tree or a model root holds the model, or none is named.
 pub(super) fn names_elsewhere(
     found: &Found,
     declarations: &[Declaration],
     settings: &Settings,
-) -> Vec<Option<String>> {
+) -> Vec<Option<(String, bool)>> {
     let mut shelf = Shelf::new(found, settings);
     let mut elsewhere = |declaration: &Declaration| {
         let written = &declaration.deployment.model.as_ref()?.value;
         let place = shelf.look_up(written, &declaration.folder);
         let lies_here = place.is_some_and(|shown| matches!(shelf.places.get(&shown), Some(Place::Path(_))));
-        let meant = settings.model_named(written).map_or(written, |meant| &meant.model);
-        (!lies_here).then(|| meant.clone())
+        let meant = settings.model_named(written).map(|meant| &meant.model);
+        (!lies_here).then(|| (meant.unwrap_or(written).clone(), meant.is_some()))
     };
     declarations.iter().map(&mut elsewhere).collect()
 }

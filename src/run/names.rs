@@ -15,6 +15,8 @@ use crate::walk;
 pub struct Named {
     /// The name as written, or as the settings explain it; `None` where the tree or a model root holds the model.
     pub name: Option<String>,
+    /// True when the settings explain it.
+    pub is_explained: bool,
     /// The engine that is to serve it.
     pub engine: Engine,
 }
@@ -44,7 +46,12 @@ pub fn names(
     let named = declared.items.iter().zip(elsewhere).filter_map(|(item, name)| {
         item.deployment.model.as_ref()?;
         let engine = item.deployment.engine_or_default();
-        Some(Named { name, engine })
+        let is_explained = name.as_ref().is_some_and(|(_, by_settings)| *by_settings);
+        Some(Named {
+            name: name.map(|(name, _)| name),
+            is_explained,
+            engine,
+        })
     });
     let named = named.collect();
     let incomplete = !found.unreachable.is_empty() || !manifests.unreachable.is_empty();

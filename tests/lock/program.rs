@@ -236,6 +236,25 @@ fn a_broken_manifest_beside_good_ones_does_not_pass_for_all() {
 }
 
 #[test]
+fn a_path_that_the_settings_explain_is_locked_by_the_name_they_give() {
+    let (server, folder) = tree();
+    write(
+        folder.path(),
+        ".oomlint.yaml",
+        "models: {\"/models/a-tuned\": org/a, \"team/tag:8b\": org/b}\n",
+    );
+    let manifest = "oomlint: 1\ndeployments:\n  - {model: /models/a-tuned, machines: [l4]}\n  \
+                    - {model: \"team/tag:8b\", engine: ollama, machines: [l4]}\n";
+    write(folder.path(), "deploy/all.yaml", manifest);
+    let ran = oomlint(folder.path(), &server, &["lock"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(
+        ran.out,
+        "locked org/a at aaaaaaa\nlocked org/b at bbbbbbb\noomlint.lock holds 2 models\n"
+    );
+}
+
+#[test]
 fn what_is_locked_is_what_every_other_command_sizes_offline() {
     let (server, folder) = tree();
     let files = [
