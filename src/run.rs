@@ -8,6 +8,7 @@ mod deploy;
 mod finish;
 pub mod inspect;
 mod models;
+pub mod names;
 mod read;
 
 use std::path::PathBuf;

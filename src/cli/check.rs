@@ -169,6 +169,14 @@ impl Scope {
         overheads
     }
 
+    /// With settings from this file, and nothing else given.
+    pub(super) fn with_settings(config: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
     /// Reads settings and rules. On mistakes in them, the findings to show before giving up.
     pub(super) fn prepare(&self) -> Result<Prepared, (Arc<Sources>, Vec<Finding>)> {
         if let Some(threads) = self.threads {

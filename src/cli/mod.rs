@@ -2,9 +2,11 @@
 //! done in the library.
 
 mod check;
+mod describe;
 mod explain;
 mod init;
 mod inspect;
+mod lock;
 mod output;
 mod repair;
 mod table;
@@ -61,6 +63,12 @@ enum Command {
     Test(trial::TestArguments),
     /// Write a settings file and a first rule with its trees
     Init(init::InitArguments),
+    /// Record the facts of hub-named models in oomlint.lock, so that every other command works offline
+    Lock(lock::LockArguments),
+    /// Print the JSON schema of the report, or of another file format by its name
+    Schema(describe::SchemaArguments),
+    /// Print the completion script for a shell
+    Completions(describe::CompletionsArguments),
 }
 
 /// Runs the command line of this process.
@@ -85,6 +93,9 @@ pub fn main() -> ExitCode {
         Command::Machines(arguments) => explain::machines(&arguments),
         Command::Test(arguments) => trial::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
+        Command::Lock(arguments) => lock::run(&arguments),
+        Command::Schema(arguments) => describe::schema(&arguments),
+        Command::Completions(arguments) => describe::completions(&arguments),
     };
     ExitCode::from(code)
 }

@@ -20,7 +20,7 @@ pub mod quantization;
 pub mod record;
 pub mod safetensors;
 pub mod scheme;
-mod shards;
+pub(crate) mod shards;
 mod text;
 pub mod weights;
 

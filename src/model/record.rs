@@ -30,6 +30,9 @@ pub struct Record {
     /// The commit the facts are of; `None` where only the name is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The branch, tag or commit that manifests ask for and that led to this commit; `None` for the main branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<String>,
     /// Where the facts were read: an address, or a file of a public repository and its commit.
     pub source: String,
     /// The fields of config.json that sizing reads; empty for a repository of GGUF files alone.
@@ -106,6 +109,9 @@ pub struct GgufFile {
     /// Its mix of types: `Q4_K_M`, `UD-Q4_K_XL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
+    /// What its tensors take, where its header was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<RecordedWeights>,
 }
 
 /// What a record is made from.

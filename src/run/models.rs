@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Deserialize;
 
 use super::deploy::Declaration;
 use crate::config::Settings;
 use crate::finding::{Finding, Label, Severity};
+use crate::lock::{self, LockFile};
 use crate::manifest::Format;
 use crate::model::catalog::{self, Match};
 use crate::model::name::{self, Kind, Reference};
@@ -86,6 +86,24 @@ pub(super) fn load(
     models
 }
 
+/// By declaration: the name under which a hub has its model, and whether the settings gave it; `None` where the
+/// tree or a model root holds the model, or none is named.
+pub(super) fn names_elsewhere(
+    found: &Found,
+    declarations: &[Declaration],
+    settings: &Settings,
+) -> Vec<Option<(String, bool)>> {
+    let mut shelf = Shelf::new(found, settings);
+    let mut elsewhere = |declaration: &Declaration| {
+        let written = &declaration.deployment.model.as_ref()?.value;
+        let place = shelf.look_up(written, &declaration.folder);
+        let lies_here = place.is_some_and(|shown| matches!(shelf.places.get(&shown), Some(Place::Path(_))));
+        let meant = settings.model_named(written).map(|meant| &meant.model);
+        (!lies_here).then(|| (meant.unwrap_or(written).clone(), meant.is_some()))
+    };
+    declarations.iter().map(&mut elsewhere).collect()
+}
+
 fn load_one(place: &Place, shown: &str, sources: &Sources) -> (Option<Model>, Vec<Finding>) {
     match place {
         Place::Path(path) if path.is_dir() => {
@@ -132,8 +150,8 @@ enum Place {
 /// Every place where a model may lie, by the path or name that reports print.
 struct Shelf<'a> {
     places: BTreeMap<String, Place>,
-    /// Entries of lock files by their names in lower case.
-    locked: BTreeMap<String, Record>,
+    /// What lock files hold.
+    locked: LockFile,
     settings: &'a Settings,
     findings: Vec<Finding>,
 }
@@ -145,31 +163,26 @@ impl<'a> Shelf<'a> {
             places: walked
                 .map(|(shown, path)| (shown.clone(), Place::Path(path.clone())))
                 .collect(),
-            locked: BTreeMap::new(),
+            locked: LockFile::default(),
             settings,
             findings: Vec::new(),
         };
         let beside_settings = settings.file.as_ref().map(|file| file.with_file_name(LOCK_FILE));
-        let lock_files: Vec<_> = found.lock_files.iter().cloned().chain(beside_settings).collect();
+        let lock_files = found.lock_files.iter().cloned().chain(beside_settings);
+        let lock_files: Vec<_> = lock_files.chain(lock::discover(Path::new("."))).collect();
         for path in lock_files.iter().filter(|path| path.is_file()) {
             shelf.read_lock(path);
         }
         shelf
     }
 
-    /// The entries of a lock file; of two files that name a model the first one counts.
+    /// Adds what a lock file holds; of two files that lock a model the first one counts.
     fn read_lock(&mut self, path: &Path) {
-        match read_lock(path) {
-            Ok(records) => {
-                for record in records {
-                    self.locked.entry(record.name.to_ascii_lowercase()).or_insert(record);
-                }
-            }
+        match LockFile::read(path) {
+            Ok(file) => self.locked.add(file),
             Err(why) => {
-                let message = format!("cannot read the lock file: {why}");
-                let help = "`oomlint lock` writes it anew";
-                let finding = Finding::about("file-unreadable", Severity::Error, message, display(path));
-                self.findings.push(finding.with_help(help));
+                let finding = Finding::about("file-unreadable", Severity::Error, why, display(path));
+                self.findings.push(finding);
             }
         }
     }
@@ -198,12 +211,13 @@ impl<'a> Shelf<'a> {
             return Some(shown);
         }
         let place = self
-            .in_lock(&reference)
+            .in_lock(&reference, written)
             .or_else(|| self.in_hub_cache(&reference))
             .or_else(|| Some(Place::Catalog(Box::new(catalog::find(&reference, written)?))))?;
         let shown = match &place {
             Place::Catalog(found) if found.assumption.is_none() => found.record.name.clone(),
-            Place::Locked(record) => record.name.clone(),
+            // Else the name says which file or revision it is: another model than under another name.
+            Place::Locked(record) if record.gguf.is_empty() && record.requested.is_none() => record.name.clone(),
             _ => written.to_owned(),
         };
         self.places.entry(shown.clone()).or_insert(place);
@@ -232,9 +246,13 @@ impl<'a> Shelf<'a> {
         self.places.iter().find(bears_name).map(|(shown, _)| shown.clone())
     }
 
-    fn in_lock(&self, reference: &Reference) -> Option<Place> {
-        let record = reference.names.iter().find_map(|name| self.locked.get(&name.to_ascii_lowercase()))?;
-        Some(Place::Locked(Box::new(record.clone())))
+    fn in_lock(&self, reference: &Reference, written: &str) -> Option<Place> {
+        let revision = reference.revision.as_deref();
+        let record = reference
+            .names
+            .iter()
+            .find_map(|name| self.locked.answer(name, revision, written))?;
+        Some(Place::Locked(Box::new(record)))
     }
 
     /// A snapshot of the local hub cache that has a config: the revision asked for, else that of `main`.
@@ -264,22 +282,6 @@ impl<'a> Shelf<'a> {
         let shown = display(&path);
         self.places.entry(shown.clone()).or_insert(Place::Path(path));
         shown
-    }
-}
-
-/// The records of a lock file.
-fn read_lock(path: &Path) -> Result<Vec<Record>, String> {
-    #[derive(Deserialize)]
-    struct Lock {
-        version: u64,
-        models: Vec<Record>,
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| crate::walk::plain(&error))?;
-    let lock: Lock = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    if lock.version == 1 {
-        Ok(lock.models)
-    } else {
-        Err(format!("it has version {}, expected 1", lock.version))
     }
 }
 
