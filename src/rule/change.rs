@@ -49,11 +49,28 @@ pub(crate) fn propose(view: &View<'_>, fixes: &[FixTemplate]) -> Option<Fix> {
             return None;
         }
         let edits = edits(view, &fix.change)?;
+        if edits.iter().any(|edit| is_there(view, edit)) {
+            return None;
+        }
         Some(Fix {
             safe: fix.safe,
             edits,
         })
     })
+}
+
+/// True where what would be inserted stands there already: whatever reads the file did not take it for what it is, and
+/// another one would not help.
+fn is_there(view: &View<'_>, edit: &Edit) -> bool {
+    let Some(file) = view.sources.get(edit.span.file()) else {
+        return true;
+    };
+    let (before, after) = file
+        .text()
+        .split_at_checked(edit.span.start())
+        .unwrap_or_default();
+    let text = edit.text.trim_end();
+    edit.span.is_empty() && (after.starts_with(text) || before.trim_end().ends_with(text))
 }
 
 fn edits(view: &View<'_>, change: &Change) -> Option<Vec<Edit>> {
