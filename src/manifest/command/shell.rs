@@ -92,6 +92,8 @@ pub(super) enum Redirect {
 pub(super) struct Simple {
     pub words: Vec<RawWord>,
     pub redirects: Vec<Redirect>,
+    /// `!` stands in front.
+    pub negated: bool,
 }
 
 /// A piece of a script.
@@ -106,8 +108,10 @@ pub(super) enum Item {
     And,
     /// `;`, `&` and line ends.
     Next,
-    /// `if`, `case`, `while`, `until`: what follows may or may not run.
-    Open,
+    /// `if`, `case`, `while`, `until`: what follows may or may not run. True for an `if`, whose test may decide.
+    Open(bool),
+    /// `then`: what stands before it decides.
+    Then,
     /// `else`, `elif`, the next pattern of a `case`.
     Other,
     /// The end of the innermost `Open`.
@@ -156,7 +160,7 @@ pub(super) fn read_line(text: &Text) -> Script {
     });
     let simple = Simple {
         words: words.collect(),
-        redirects: Vec::new(),
+        ..Simple::default()
     };
     Script {
         items: vec![Item::Command(simple)],
@@ -402,6 +406,10 @@ impl<'t> Lexer<'t> {
             match byte {
                 b'\'' => self.single_quotes(&mut word),
                 b'"' => self.double_quotes(&mut word),
+                b'\\' if self.line && self.is_path_separator() => {
+                    self.at += 1;
+                    word.plain(start..self.at, false);
+                }
                 b'\\' => self.escape(&mut word),
                 b'$' if matches!(self.peek(1), Some(b'\'' | b'"')) => self.at += 1,
                 b'$' => self.dollar(&mut word, false),
@@ -420,6 +428,14 @@ impl<'t> Lexer<'t> {
         }
         word.range.end = self.at;
         word
+    }
+
+    /// The backslash of `C:\models\x.gguf`, where no shell would take it for an escape.
+    fn is_path_separator(&self) -> bool {
+        let word =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'.' | b'_' | b'-' | b')');
+        let before = self.at.checked_sub(1).and_then(|at| self.bytes.get(at)).copied();
+        before.is_some_and(word) && self.peek(1).is_some_and(word)
     }
 
     fn opens_array(&self, word: &RawWord) -> bool {
@@ -775,8 +791,11 @@ impl<'t> Grammar<'t> {
     /// True when a word at the beginning of a command is one of the grammar's.
     fn keyword(&mut self, word: &str) -> bool {
         match word {
-            "if" | "while" | "until" => self.begin(Construct::Branches),
-            "then" | "do" | "!" | "time" => {}
+            "if" => self.begin(Construct::Branches, true),
+            "while" | "until" => self.begin(Construct::Branches, false),
+            "then" => self.items.push(Item::Then),
+            "!" => self.simple.negated = true,
+            "do" | "time" => {}
             "else" | "elif" => self.items.push(Item::Other),
             "fi" => self.close(|open| open == Construct::Branches),
             "done" => self.close(|open| matches!(open, Construct::Branches | Construct::For(_))),
@@ -800,9 +819,9 @@ impl<'t> Grammar<'t> {
         true
     }
 
-    fn begin(&mut self, construct: Construct) {
+    fn begin(&mut self, construct: Construct, decides: bool) {
         if self.push(construct) {
-            self.items.push(Item::Open);
+            self.items.push(Item::Open(decides));
         }
     }
 
@@ -881,7 +900,7 @@ impl<'t> Grammar<'t> {
     fn for_loop(&mut self) {
         let Some(name) = self.next_bare() else {
             // `for ((...))`
-            self.begin(Construct::Branches);
+            self.begin(Construct::Branches, false);
             return;
         };
         let mut words = Vec::new();
@@ -901,7 +920,7 @@ impl<'t> Grammar<'t> {
     }
 
     fn case(&mut self) {
-        self.begin(Construct::Case);
+        self.begin(Construct::Case, false);
         while let Some(token) = self.tokens.peek() {
             let value = self.value;
             let last = matches!(token, Token::Word(word) if word.bare(value) == Some("in"));

@@ -297,6 +297,13 @@ impl Start<'_> {
             (Some(first), Some(_)) if !open => Some(first),
             (_, named) => named.or(from_settings),
         };
+        if let Some(engine) = engine {
+            let doubtful: Vec<_> = shell.doubtful.iter().map(Word::fact).collect();
+            let doubtful = args::parse(engine, None, &doubtful, self.sources);
+            invocation
+                .unresolved
+                .extend(doubtful.settings.iter().map(|(id, _)| id.to_owned()));
+        }
         invocation.unresolved.extend(parsed.unresolved);
         invocation.unresolved.extend(own.unresolved);
         invocation.args = passed;

@@ -457,3 +457,32 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_test_that_the_files_answer_decides_the_way() {
+    let case = Case::new(
+        "env: {MODE: fp8}\narguments: |\n  LEN=1\n  EXTRA=()\n  if [ \"$MODE\" = fp8 ]; then LEN=2; elif [ -n \"$MODE\" ]; then LEN=3; else LEN=4; fi\n  if [[ -n \"${MAX:-}\" ]]; then EXTRA+=(--max-num-seqs \"${MAX}\"); fi\n  [ -z \"${MAX:-}\" ] && EXTRA+=(-tp 2)\n  ! [ -z \"$MODE\" ] || EXTRA+=(-pp 9)\n  vllm serve org/m --max-model-len $LEN \"${EXTRA[@]}\"\n",
+    );
+    let found = case.only();
+    assert_eq!(args(&found), ["org/m", "--max-model-len", "2", "-tp", "2"]);
+    assert!(found.unresolved.is_empty());
+}
+
+#[test]
+fn flags_that_a_branch_may_add_are_open() {
+    let case = Case::new(
+        "arguments: |\n  ARGS=(-tp 2)\n  if nvidia-smi; then ARGS+=(--max-model-len 9); fi\n  vllm serve org/m \"${ARGS[@]}\"\n",
+    );
+    let found = case.only();
+    assert_eq!(args(&found), ["org/m", "-tp", "2"]);
+    assert_eq!(found.unresolved, ["context"]);
+}
+
+#[test]
+fn paths_of_windows_keep_their_backslashes() {
+    let found = Case::new("line: C:\\llama\\llama-server.exe -m C:\\m\\x.gguf -c 4096\n").only();
+    assert_eq!(
+        (engine(&found), model(&found)),
+        (Some(Engine::LlamaCpp), Some("C:\\m\\x.gguf"))
+    );
+}
