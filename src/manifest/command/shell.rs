@@ -229,6 +229,8 @@ impl<'t> Lexer<'t> {
             match byte {
                 b' ' | b'\t' | b'\r' => self.at += 1,
                 b'\\' if self.line_break_after(1).is_some() => self.skip_continuation(),
+                b'\\' if self.blank_before_flag() => self.at += 2,
+                b'\n' if self.flag_on_next_line() => self.at += 1,
                 b'\n' => {
                     self.at += 1;
                     self.tokens.push(Token::Newline);
@@ -246,6 +248,48 @@ impl<'t> Lexer<'t> {
             (Some(b'\n'), _) => Some(1),
             (Some(b'\r'), Some(b'\n')) => Some(2),
             _ => None,
+        }
+    }
+
+    /// The flag that begins `ahead` bytes from here, after blanks.
+    fn flag_after(&self, ahead: usize) -> Option<&'t str> {
+        let rest = self.value.get(self.at + ahead..)?.trim_start_matches([' ', '\t']);
+        let name = rest.trim_start_matches('-');
+        (name.len() < rest.len() && name.starts_with(|c: char| c.is_ascii_alphabetic())).then(|| {
+            rest.split([' ', '\t', '\r', '\n', '=', '\\'])
+                .next()
+                .unwrap_or("")
+        })
+    }
+
+    /// A `\` in front of a blank and a flag is left over from a line that was folded into the next.
+    fn blank_before_flag(&mut self) -> bool {
+        let Some(flag) = self.flag_after(1).filter(|_| self.peek(1) == Some(b' ')) else {
+            return false;
+        };
+        let sentence =
+            format!("a `\\` before a blank makes the blank a part of `{flag}`: folded lines need none");
+        self.complain(self.at..self.at + 2, sentence);
+        true
+    }
+
+    /// No command begins with a flag: a line that does was meant to go on from the one before.
+    fn flag_on_next_line(&mut self) -> bool {
+        let goes_on = matches!(self.tokens.last(), Some(Token::Word(_))) && self.pending.is_empty();
+        let Some(flag) = self.flag_after(1).filter(|_| goes_on) else {
+            return false;
+        };
+        if !self.line {
+            let sentence =
+                format!("a shell takes `{flag}` for a command: the line before does not end with `\\`");
+            self.complain(self.at..self.at + 1, sentence);
+        }
+        true
+    }
+
+    fn complain(&mut self, range: Range<usize>, sentence: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push((range, sentence));
         }
     }
 
@@ -371,10 +415,10 @@ impl<'t> Lexer<'t> {
             }
             if !closed {
                 let end = self.value.len();
-                self.problems.push((
+                self.complain(
                     start..end,
                     format!("the here-document never ends with `{delimiter}`"),
-                ));
+                );
             }
             if let Some(Token::Redirect(Redirect::Here { body, .. })) = self.tokens.get_mut(token) {
                 *body = lines;
@@ -519,10 +563,10 @@ impl<'t> Lexer<'t> {
         let start = self.at + 1;
         let rest = self.value.get(start..).unwrap_or("");
         let len = rest.find('\'').unwrap_or_else(|| {
-            self.problems.push((
+            self.complain(
                 self.at..self.value.len(),
                 "the quote `'` is never closed".to_owned(),
-            ));
+            );
             rest.len()
         });
         word.plain(start..start + len, true);
@@ -566,10 +610,10 @@ impl<'t> Lexer<'t> {
                 }
             }
         }
-        self.problems.push((
+        self.complain(
             open..self.value.len(),
             "the quote `\"` is never closed".to_owned(),
-        ));
+        );
     }
 
     fn dollar(&mut self, word: &mut RawWord, quoted: bool) {
@@ -693,6 +737,8 @@ struct Grammar<'t> {
     simple: Simple,
 }
 
+/// Problems that are kept of one script.
+const MAX_PROBLEMS: usize = 20;
 /// Longest `${...}` that begins with no name, in bytes.
 const MAX_OPAQUE: usize = 64;
 /// Constructs inside each other that are told apart.

@@ -297,6 +297,11 @@ impl Start<'_> {
             (Some(first), Some(_)) if !open => Some(first),
             (_, named) => named.or(from_settings),
         };
+        // What a variable leaves open an argument may have settled.
+        let settled = |id: &str| parsed.settings.get(id).is_some() || own.settings.get(id).is_some();
+        invocation.unresolved.retain(|id| !settled(id));
+        invocation.unresolved.extend(parsed.unresolved);
+        invocation.unresolved.extend(own.unresolved);
         if let Some(engine) = engine {
             let doubtful: Vec<_> = shell.doubtful.iter().map(Word::fact).collect();
             let doubtful = args::parse(engine, None, &doubtful, self.sources);
@@ -304,8 +309,6 @@ impl Start<'_> {
                 .unresolved
                 .extend(doubtful.settings.iter().map(|(id, _)| id.to_owned()));
         }
-        invocation.unresolved.extend(parsed.unresolved);
-        invocation.unresolved.extend(own.unresolved);
         invocation.args = passed;
         invocation.visible_devices = devices::visible(&shell.variables);
     }

@@ -486,3 +486,42 @@ fn paths_of_windows_keep_their_backslashes() {
         (Some(Engine::LlamaCpp), Some("C:\\m\\x.gguf"))
     );
 }
+
+#[test]
+fn a_flag_that_begins_a_line_goes_on_and_is_named() {
+    let found = Case::new("arguments: |\n  set -e\n  vllm serve org/m\n    --max-model-len 4096\n").only();
+    assert_eq!(args(&found), ["org/m", "--max-model-len", "4096"]);
+    assert!(
+        found.problems[0].1.contains("does not end with"),
+        "{:?}",
+        found.problems
+    );
+    let found = Case::new("line: >-\n  vllm serve org/m \\\n  --max-model-len 4096\n").only();
+    assert_eq!(args(&found), ["org/m", "--max-model-len", "4096"]);
+    assert!(found.problems[0].1.contains("folded"), "{:?}", found.problems);
+}
+
+#[test]
+fn an_argument_settles_what_a_secret_leaves_open() {
+    let found = Case::new(
+        "image: ghcr.io/huggingface/text-generation-inference:3\nenv: {MODEL_ID: , MAX_TOTAL_TOKENS: }\narguments: [--model-id, org/m]\n",
+    )
+    .only();
+    assert_eq!(
+        (model(&found), found.unresolved.as_slice()),
+        (Some("org/m"), ["context".to_owned()].as_slice())
+    );
+}
+
+#[test]
+fn an_image_may_be_the_model() {
+    let found =
+        Case::new("image: nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.5\nenv: {NIM_MAX_MODEL_LEN: 4096}\n")
+            .only();
+    assert_eq!(
+        model(&found),
+        Some("nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.5")
+    );
+    assert_eq!(found.server.as_ref().unwrap().value, "nim");
+    assert_eq!(found.settings.text("context"), Some("4096"));
+}
