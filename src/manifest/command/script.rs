@@ -10,41 +10,12 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::environment::{Environment, Variable};
+use super::expansion::{Expansion, Word, here, spoken};
 use super::interpolation::{self, MAX_BYTES, Syntax};
 use super::shell::{self, Item, RawWord, Redirect, Script, Segment, Simple};
+use super::sums;
 use super::text::Text;
-use crate::fact::Fact;
 use crate::source::Span;
-
-/// A word as a program gets it.
-#[derive(Debug, Clone)]
-pub(super) struct Word {
-    pub text: Text,
-    /// Its place where that is more than the characters of `text`: quotes, several parts.
-    written: Option<Span>,
-}
-
-impl Word {
-    pub(super) fn new(text: Text) -> Self {
-        Self { text, written: None }
-    }
-
-    pub(super) fn value(&self) -> &str {
-        self.text.value()
-    }
-
-    pub(super) fn fact(&self) -> Fact<String> {
-        match self.written {
-            Some(span) => Fact::at(self.value().to_owned(), span),
-            None => self.text.fact(),
-        }
-    }
-
-    /// The word from a byte on.
-    pub(super) fn tail(&self, from: usize) -> Self {
-        Self::new(self.text.slice(from..self.value().len()))
-    }
-}
 
 /// What gets the commands of a script.
 pub(super) trait Visitor {
@@ -72,7 +43,7 @@ pub(super) struct Shell {
     pub doubtful: Vec<Word>,
     /// Scripts inside scripts.
     pub depth: usize,
-    arrays: BTreeMap<String, Vec<Word>>,
+    pub arrays: BTreeMap<String, Vec<Word>>,
     /// How many branches there were, inner scripts included.
     branches: Rc<Cell<usize>>,
 }
@@ -161,29 +132,6 @@ enum Next {
     Runs,
     Skipped,
     Doubtful,
-}
-
-/// The answer of `[ ... ]`, where its words tell it.
-fn test(words: &[&str]) -> Option<bool> {
-    let number = |word: &str| word.parse::<i64>().ok();
-    match words {
-        ["!", rest @ ..] => test(rest).map(|came| !came),
-        [] => Some(false),
-        ["-n", word] => Some(!word.is_empty()),
-        ["-z", word] => Some(word.is_empty()),
-        [word] => Some(!word.is_empty()),
-        // The right side may be a pattern.
-        [_, "=" | "==" | "!=", right] if right.contains(['*', '?', '[']) => None,
-        [left, "=" | "==", right] => Some(left == right),
-        [left, "!=", right] => Some(left != right),
-        [left, "-eq", right] => Some(number(left)? == number(right)?),
-        [left, "-ne", right] => Some(number(left)? != number(right)?),
-        [left, "-gt", right] => Some(number(left)? > number(right)?),
-        [left, "-ge", right] => Some(number(left)? >= number(right)?),
-        [left, "-lt", right] => Some(number(left)? < number(right)?),
-        [left, "-le", right] => Some(number(left)? <= number(right)?),
-        _ => None,
-    }
 }
 
 struct Run<'r> {
@@ -298,7 +246,7 @@ impl Run<'_> {
             .map(Word::value)
             .filter(|word| !matches!(*word, "]" | "]]"))
             .collect();
-        let came = if open { None } else { test(&words) };
+        let came = if open { None } else { sums::test(&words) };
         Outcome::Test(came.map(|came| came != simple.negated))
     }
 
@@ -327,8 +275,7 @@ impl Run<'_> {
         for (at, item) in rest {
             match item {
                 Item::Open(_) => depth += 1,
-                Item::Other if depth == 0 => return at,
-                Item::Close if depth == 0 => return at,
+                Item::Other | Item::Close if depth == 0 => return at,
                 Item::Close => depth -= 1,
                 _ => {}
             }
@@ -474,7 +421,7 @@ impl Run<'_> {
         }
         let words: Vec<Word> = rest.iter().flat_map(|raw| self.expand(raw, shell)).collect();
         let input = simple.redirects.iter().find_map(|redirect| match redirect {
-            Redirect::Here { body, expands } => Some(self.here(body, *expands, shell)),
+            Redirect::Here { body, expands } => Some(here(body, *expands, shell)),
             _ => None,
         });
         if self.builtin(rest, &words, shell) {
@@ -607,14 +554,6 @@ impl Run<'_> {
         }
     }
 
-    fn here(&self, body: &Text, expands: bool, shell: &Shell) -> Text {
-        if !expands {
-            return body.clone();
-        }
-        let look = |name: &str| shell.variables.look_up(name);
-        interpolation::expand(body, Syntax::Here, &look)
-    }
-
     /// Remembers what `cat`, `tee`, `echo` and `printf` write to a file.
     fn write(&mut self, words: &[Word], simple: &Simple, input: Option<&Text>, shell: &mut Shell) {
         let mut targets: Vec<String> = Vec::new();
@@ -653,353 +592,5 @@ fn restore(variables: &mut Environment, name: &str, before: Option<Variable>) {
             variables.set(name, variable);
         }
         None => variables.remove(name),
-    }
-}
-
-/// What `echo` says.
-fn spoken(words: &[Word]) -> Text {
-    let mut said = Text::default();
-    let words = words
-        .iter()
-        .skip(1)
-        .skip_while(|word| matches!(word.value(), "-n" | "-e" | "-ne" | "-en"));
-    for (at, word) in words.enumerate() {
-        if at > 0 {
-            said.push(&Text::literal(" "), 0..1);
-        }
-        said.push(&word.text, 0..word.value().len());
-    }
-    said
-}
-
-/// Turns written words into the words that a program gets.
-struct Expansion<'e> {
-    text: &'e Text,
-    shell: &'e Shell,
-    file: &'e dyn Fn(&str) -> Option<Text>,
-    done: Vec<Word>,
-    current: Text,
-    /// A word has begun, though it may have no characters yet.
-    begun: bool,
-    /// The value of a reference ended a word: what is written around it is not one word's any more.
-    broken: bool,
-}
-
-/// What a part of a word stands for.
-enum Value {
-    One(Text),
-    Many(Vec<Word>),
-    Open,
-}
-
-impl<'e> Expansion<'e> {
-    fn new(text: &'e Text, shell: &'e Shell, file: &'e dyn Fn(&str) -> Option<Text>) -> Self {
-        Self {
-            text,
-            shell,
-            file,
-            done: Vec::new(),
-            current: Text::default(),
-            begun: false,
-            broken: false,
-        }
-    }
-
-    /// The words that one written word becomes; characters before `from` are left out.
-    fn word(mut self, raw: &RawWord, from: usize) -> Vec<Word> {
-        self.segments(raw, from, true);
-        let whole = !self.broken && raw.segments.len() > 1;
-        self.finish();
-        if whole && let [only] = self.done.as_mut_slice() {
-            only.written = self.text.place(raw.range.clone());
-        }
-        self.done
-    }
-
-    /// The same without splitting.
-    fn joined(mut self, raw: &RawWord, from: usize) -> Text {
-        self.segments(raw, from, false);
-        self.current
-    }
-
-    fn segments(&mut self, raw: &RawWord, from: usize, splits: bool) {
-        for (segment, quoted) in &raw.segments {
-            let range = segment.range();
-            if range.end < from || (range.end == from && !range.is_empty()) {
-                continue;
-            }
-            if let Segment::Plain(range) = segment {
-                self.begun = true;
-                self.current.push(self.text, range.start.max(from)..range.end);
-                continue;
-            }
-            match self.value(segment) {
-                Value::Open => {
-                    self.begun = true;
-                    self.current.push_sealed(self.text, range);
-                }
-                Value::Many(words) if *quoted && splits => self.spread(&words),
-                Value::Many(words) => {
-                    let joined = joined(&words);
-                    self.put(&joined, &range, *quoted || !splits);
-                }
-                Value::One(text) => self.put(&text, &range, *quoted || !splits),
-            }
-        }
-    }
-
-    fn put(&mut self, value: &Text, range: &Range<usize>, whole: bool) {
-        let room = self.current.value().len() + value.value().len() <= MAX_BYTES;
-        if !room {
-            self.current.push_sealed(self.text, range.clone());
-        } else if whole {
-            self.begun = true;
-            self.current.push_value(value, self.text, range);
-        } else {
-            self.split(value, range);
-        }
-    }
-
-    /// Puts a value that ends words at its blanks.
-    fn split(&mut self, value: &Text, range: &Range<usize>) {
-        let mut at = 0;
-        while at < value.value().len() {
-            let rest = value.value().get(at..).unwrap_or("");
-            let blank = rest
-                .find(char::is_whitespace)
-                .map_or(value.value().len(), |len| at + len);
-            let end = value
-                .sealed_until(at)
-                .unwrap_or_else(|| value.next_sealed(at, blank));
-            if end > at {
-                self.begun = true;
-                self.current.push_value(&value.slice(at..end), self.text, range);
-                at = end;
-                continue;
-            }
-            self.broken = true;
-            self.finish();
-            at += rest.chars().next().map_or(1, char::len_utf8);
-        }
-    }
-
-    /// `"$@"`: each word is one, the first and last joined to what stands around.
-    fn spread(&mut self, words: &[Word]) {
-        self.broken = true;
-        for (at, word) in words.iter().enumerate() {
-            if at > 0 {
-                self.finish();
-            }
-            if self.current.is_empty() && at > 0 || !self.begun {
-                self.finish();
-                self.done.push(word.clone());
-                self.begun = false;
-                if at + 1 == words.len() {
-                    return;
-                }
-                continue;
-            }
-            self.begun = true;
-            self.current.push(&word.text, 0..word.value().len());
-        }
-    }
-
-    fn finish(&mut self) {
-        if std::mem::take(&mut self.begun) {
-            self.done.push(Word::new(std::mem::take(&mut self.current)));
-        }
-    }
-
-    fn value(&self, segment: &Segment) -> Value {
-        let value = self.text.value();
-        let text = |found: Option<Text>| found.map_or(Value::Open, Value::One);
-        match segment {
-            Segment::Plain(range) => Value::One(self.text.slice(range.clone())),
-            Segment::Opaque(_) => Value::Open,
-            Segment::Reference(_, reference) => {
-                let name = value.get(reference.name.clone()).unwrap_or("");
-                if let Some(words) = self.shell.arrays.get(name) {
-                    let all = reference
-                        .operator
-                        .as_ref()
-                        .and_then(|(_, word)| value.get(word.clone()));
-                    return match all {
-                        Some("[@]" | "[*]") => Value::Many(words.clone()),
-                        None => text(words.first().map(|word| word.text.clone())),
-                        Some(_) => Value::Open,
-                    };
-                }
-                let look = |name: &str| self.shell.variables.look_up(name);
-                text(interpolation::resolve(
-                    self.text,
-                    reference,
-                    Syntax::Shell,
-                    &look,
-                    0,
-                ))
-            }
-            Segment::Positional(_, '@' | '*') => Value::Many(self.shell.positional.clone()),
-            Segment::Positional(_, '#') => {
-                Value::One(Text::literal(&self.shell.positional.len().to_string()))
-            }
-            Segment::Positional(_, c) => {
-                let at = c.to_digit(10).and_then(|digit| (digit as usize).checked_sub(1));
-                let word = at.and_then(|at| self.shell.positional.get(at));
-                text(word.map(|word| word.text.clone()))
-            }
-            Segment::Arithmetic(_, body) => {
-                let sum = arithmetic(&self.text.slice(body.clone()), &self.shell.variables);
-                text(sum.map(|number| Text::literal(&number.to_string())))
-            }
-            Segment::Substitution(_, body) => text(self.substitution(body)),
-        }
-    }
-
-    /// `$(cat FILE)`, `$(cat <<END ...)` and `$(echo WORDS)`; what another command prints only a run would tell.
-    fn substitution(&self, body: &Range<usize>) -> Option<Text> {
-        let inner = self.text.slice(body.clone());
-        if self.shell.depth >= MAX_DEPTH
-            || !matches!(inner.value().split_whitespace().next(), Some("cat" | "echo"))
-        {
-            return None;
-        }
-        let script = shell::read(&inner);
-        let mut commands = script.items.iter().filter(|item| !matches!(item, Item::Next));
-        let (Some(Item::Command(simple)), None) = (commands.next(), commands.next()) else {
-            return None;
-        };
-        let mut deeper = self.shell.clone();
-        deeper.depth += 1;
-        let expand = |raw: &RawWord| Expansion::new(&inner, &deeper, self.file).word(raw, raw.range.start);
-        let words: Vec<Word> = simple.words.iter().flat_map(expand).collect();
-        if words.iter().any(|word| word.text.has_sealed()) {
-            return None;
-        }
-        let here = simple.redirects.iter().find_map(|redirect| match redirect {
-            Redirect::Here { body, expands } => Some((body, *expands)),
-            _ => None,
-        });
-        match (words.first()?.value(), here) {
-            ("cat", Some((body, expands))) => {
-                let look = |name: &str| self.shell.variables.look_up(name);
-                let text = if expands {
-                    interpolation::expand(body, Syntax::Here, &look)
-                } else {
-                    body.clone()
-                };
-                Some(text)
-            }
-            ("cat", None) => (self.file)(words.get(1)?.value()),
-            _ => Some(spoken(&words)),
-        }
-    }
-}
-
-/// Words as one, blanks between them.
-pub(super) fn joined(words: &[Word]) -> Text {
-    let mut text = Text::default();
-    for (at, word) in words.iter().enumerate() {
-        if at > 0 {
-            text.push(&Text::literal(" "), 0..1);
-        }
-        text.push(&word.text, 0..word.value().len());
-    }
-    text
-}
-
-/// Sums and products of whole numbers and known variables.
-fn arithmetic(body: &Text, variables: &Environment) -> Option<i64> {
-    let expanded = interpolation::expand(body, Syntax::Compose, &|name| variables.look_up(name));
-    let value = expanded.value();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(c) = value.get(at..).and_then(|rest| rest.chars().next()) {
-        if c.is_whitespace() {
-            at += c.len_utf8();
-        } else if let Some(name) = interpolation::name_at(value, at, |_| false) {
-            tokens.push(
-                variables
-                    .text(value.get(name.clone())?)?
-                    .value()
-                    .trim()
-                    .to_owned(),
-            );
-            at = name.end;
-        } else if c.is_ascii_digit() {
-            let rest = value.get(at..)?;
-            let len = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            tokens.push(rest.get(..len)?.to_owned());
-            at += len;
-        } else {
-            tokens.push(c.to_string());
-            at += c.len_utf8();
-        }
-    }
-    let mut sum = Sum {
-        tokens: &tokens,
-        at: 0,
-        depth: 0,
-    };
-    let result = sum.terms()?;
-    (sum.at == tokens.len()).then_some(result)
-}
-
-struct Sum<'t> {
-    tokens: &'t [String],
-    at: usize,
-    depth: usize,
-}
-
-impl Sum<'_> {
-    fn take(&mut self, wanted: &[&str]) -> Option<String> {
-        let token = self
-            .tokens
-            .get(self.at)
-            .filter(|token| wanted.contains(&token.as_str()))?;
-        self.at += 1;
-        Some(token.clone())
-    }
-
-    fn terms(&mut self) -> Option<i64> {
-        let mut sum = self.factors()?;
-        while let Some(operator) = self.take(&["+", "-"]) {
-            let next = self.factors()?;
-            sum = if operator == "+" {
-                sum.checked_add(next)?
-            } else {
-                sum.checked_sub(next)?
-            };
-        }
-        Some(sum)
-    }
-
-    fn factors(&mut self) -> Option<i64> {
-        let mut product = self.atom()?;
-        while let Some(operator) = self.take(&["*", "/", "%"]) {
-            let next = self.atom()?;
-            product = match operator.as_str() {
-                "*" => product.checked_mul(next)?,
-                "/" => product.checked_div(next)?,
-                _ => product.checked_rem(next)?,
-            };
-        }
-        Some(product)
-    }
-
-    fn atom(&mut self) -> Option<i64> {
-        if self.take(&["("]).is_some() {
-            self.depth += 1;
-            let inner = if self.depth < MAX_DEPTH {
-                self.terms()?
-            } else {
-                return None;
-            };
-            self.depth -= 1;
-            self.take(&[")"])?;
-            return Some(inner);
-        }
-        let token = self.tokens.get(self.at)?;
-        self.at += 1;
-        token.parse().ok()
     }
 }

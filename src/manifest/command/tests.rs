@@ -25,7 +25,11 @@ impl Case {
     fn run_with(&self, how: &Interpolation<'_>) -> Vec<Invocation> {
         let root = self.tree.documents[0].root();
         let mut environment = Environment::default();
-        for (name, value) in root.get("env").map(|env| env.entries()).unwrap_or_default() {
+        for (name, value) in root
+            .get("env")
+            .map(crate::source::tree::Node::entries)
+            .unwrap_or_default()
+        {
             let name = name.text().unwrap();
             if value.is_null() {
                 environment.set_unknown(name, "a secret", Some(value.span()));
@@ -524,4 +528,31 @@ fn an_image_may_be_the_model() {
     );
     assert_eq!(found.server.as_ref().unwrap().value, "nim");
     assert_eq!(found.settings.text("context"), Some("4096"));
+}
+
+#[test]
+fn an_item_that_holds_several_words_is_read_as_meant_and_named() {
+    let case = Case::new(
+        "image: vllm/vllm-openai\narguments: [--model org/m, '--max-model-len 8192', '--chat-template=a b']\n",
+    );
+    let found = case.only();
+    assert_eq!(
+        args(&found),
+        [
+            "--model",
+            "org/m",
+            "--max-model-len",
+            "8192",
+            "--chat-template=a b"
+        ]
+    );
+    assert_eq!(found.problems.len(), 2);
+    assert_eq!(case.at(&found.args[3]), "8192");
+}
+
+#[test]
+fn the_release_that_a_script_installs_is_the_engines() {
+    let case = Case::new("arguments: |\n  uv pip install 'vllm[audio]==0.8.3' gradio\n  vllm serve org/m\n");
+    let version = case.only().version.unwrap();
+    assert_eq!((version.value.as_str(), case.at(&version)), ("0.8.3", "0.8.3"));
 }
