@@ -164,9 +164,11 @@ impl Run<'_> {
                             self.close(shell);
                         }
                     }
-                    if next == Next::Runs {
-                        outcome = self.outcome(simple, shell);
-                    }
+                    outcome = match next {
+                        Next::Runs => self.outcome(simple, shell),
+                        Next::Skipped => outcome,
+                        Next::Doubtful => Outcome::Test(None),
+                    };
                 }
                 // Commands are taken to succeed, tests to come to what their words say.
                 Item::And => {
@@ -185,9 +187,9 @@ impl Run<'_> {
                 }
                 Item::Pipe | Item::Next => next = Next::Runs,
                 Item::Then => {
-                    let decided = match (outcome, self.is_single(at)) {
-                        (Outcome::Test(decided), true) => decided,
-                        _ => None,
+                    let decided = match outcome {
+                        Outcome::Test(decided) => decided,
+                        Outcome::Unknown => None,
                     };
                     if self.enters(decided) {
                         at += 1;
@@ -248,12 +250,6 @@ impl Run<'_> {
             .collect();
         let came = if open { None } else { sums::test(&words) };
         Outcome::Test(came.map(|came| came != simple.negated))
-    }
-
-    /// True where the `then` at an item follows one command only.
-    fn is_single(&self, then: usize) -> bool {
-        let before = |back: usize| then.checked_sub(back).and_then(|at| self.script.items.get(at));
-        matches!(before(3), Some(Item::Open(_) | Item::Other))
     }
 
     /// Goes the way that a `then` begins, unless it is known not to be gone.
@@ -327,11 +323,17 @@ impl Run<'_> {
             return;
         }
         for (name, before) in frame.before {
-            let same = match (&before, shell.variables.text(&name)) {
-                (Some(Variable::Known(before)), Some(now)) => before.value() == now.value(),
-                _ => false,
+            let now = shell.variables.text(&name).cloned();
+            let (Some(Variable::Known(before)), Some(now)) = (before, now) else {
+                self.set(&name, unknown("a branch of a script"), shell);
+                continue;
             };
-            if !same {
+            // Words that were added may or may not be there; those before them are.
+            if now.value().starts_with(before.value()) {
+                let added = now.slice(before.value().len()..now.value().len());
+                shell.doubtful.extend(split(&added, &Shell::default()).0);
+                self.set(&name, Variable::Known(before), shell);
+            } else {
                 self.set(&name, unknown("a branch of a script"), shell);
             }
         }

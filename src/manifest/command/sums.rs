@@ -1,6 +1,7 @@
 //! What can be worked out of a script without running it: sums of whole numbers, and the answers of tests.
 
 use super::environment::Environment;
+use super::images::glob;
 use super::interpolation::{self, Syntax};
 use super::text::Text;
 
@@ -16,9 +17,9 @@ pub(super) fn test(words: &[&str]) -> Option<bool> {
         ["-z", word] => Some(word.is_empty()),
         ["-n", word] | [word] => Some(!word.is_empty()),
         // The right side may be a pattern.
-        [_, "=" | "==" | "!=", right] if right.contains(['*', '?', '[']) => None,
-        [left, "=" | "==", right] => Some(left == right),
-        [left, "!=", right] => Some(left != right),
+        [_, "=" | "==" | "!=", right] if right.contains(['?', '[']) => None,
+        [left, "=" | "==", right] => Some(glob(right, left)),
+        [left, "!=", right] => Some(!glob(right, left)),
         [left, "-eq", right] => Some(number(left)? == number(right)?),
         [left, "-ne", right] => Some(number(left)? != number(right)?),
         [left, "-gt", right] => Some(number(left)? > number(right)?),

@@ -556,3 +556,17 @@ fn the_release_that_a_script_installs_is_the_engines() {
     let version = case.only().version.unwrap();
     assert_eq!((version.value.as_str(), case.at(&version)), ("0.8.3", "0.8.3"));
 }
+
+#[test]
+fn a_string_of_flags_is_put_together_along_tests() {
+    let case = Case::new(
+        "env: {MODEL: org/m, LEN: 4096, TOK: ''}\narguments: |\n  F=\"--model-path $MODEL --tp 1\"\n  if [ \"$X\" = a ] || [[ \"$MODEL\" == *.gguf ]]; then\n    F=\"$F --load-format gguf\"\n  fi\n  if [ \"$TOK\" = a ] || [[ \"$MODEL\" == *.gguf ]]; then F=\"$F --dtype half\"; fi\n  if [ -n \"$LEN\" ]; then F=\"$F --context-length $LEN\"; fi\n  exec python3 -m sglang.launch_server $F\n",
+    );
+    let found = case.only();
+    assert_eq!(
+        args(&found),
+        ["--model-path", "org/m", "--tp", "1", "--context-length", "4096"]
+    );
+    assert_eq!(found.unresolved, ["load_format"]);
+    assert_eq!(case.at(&found.args[5]), "4096");
+}
