@@ -115,26 +115,46 @@ impl Start<'_> {
         if !self.found.is_empty() {
             return;
         }
-        let holds = self.holds.clone();
-        let mut front: Vec<String> = holds
-            .as_ref()
-            .map_or_else(Vec::new, |holds| holds.entrypoint.clone());
-        if let (true, Some(holds)) = (words.is_empty(), &holds) {
+        if !words.first().is_some_and(|word| is_idle(word.value())) {
+            self.behind_image(&words, begins_with_flag, shell);
+        }
+        self.or_image(shell);
+    }
+
+    /// Words behind what the image runs by itself.
+    fn behind_image(&mut self, words: &[Word], begins_with_flag: bool, shell: &Shell) {
+        let Some(holds) = self.holds.clone() else {
+            self.image_runs(words, shell);
+            return;
+        };
+        let mut front = holds.entrypoint.clone();
+        if words.is_empty() {
             front.extend(holds.command.iter().cloned());
         }
         // `serve` is written by some where the image's entrypoint has it already.
         if front.len() > 1 && front.last().map(String::as_str) == words.first().map(Word::value) {
             front.pop();
         }
-        let mut all: Vec<Word> = front.iter().map(|word| Word::new(Text::literal(word))).collect();
-        all.extend(words.iter().cloned());
         if !front.is_empty() {
+            let front = front.iter().map(|word| Word::new(Text::literal(word)));
+            let all: Vec<Word> = front.chain(words.iter().cloned()).collect();
             self.command(&all, shell, None);
         }
-        if self.found.is_empty() && (begins_with_flag || words.is_empty()) {
-            self.image_runs(&words, shell);
+        if !self.found.is_empty() {
+            return;
         }
-        self.or_image(shell);
+        // What an image of somebody's own puts in front is not known: a model and flags tell.
+        let bare = words.iter().position(|word| word.value() != "serve").unwrap_or(0);
+        let rest = words.get(bare..).unwrap_or(&[]);
+        let facts: Vec<Fact<String>> = rest.iter().map(Word::fact).collect();
+        let engine = holds
+            .engine
+            .filter(|_| holds.entrypoint.is_empty() && !holds.idle);
+        if begins_with_flag || words.is_empty() {
+            self.image_runs(words, shell);
+        } else if engine.is_some_and(|engine| arguments::looks_like_flags(engine, &facts, self.sources)) {
+            self.image_runs(rest, shell);
+        }
     }
 
     fn split(&mut self, text: &Text, shell: &Shell) -> Vec<Word> {
@@ -168,7 +188,10 @@ impl Start<'_> {
                 self.of_image(&holds, words, shell);
             }
             Some(_) => {}
-            None => self.by_flags(words, shell),
+            None if words.first().is_none_or(|word| word.value().starts_with('-')) => {
+                self.by_flags(words, shell)
+            }
+            None => {}
         }
     }
 
@@ -530,7 +553,14 @@ impl Visitor for Start<'_> {
     }
 
     fn problem(&mut self, span: Option<Span>, sentence: String) {
-        if let Some(span) = span.filter(|_| self.problems.len() < MAX_PROBLEMS) {
+        let Some(span) = span.filter(|_| self.problems.len() < MAX_PROBLEMS) else {
+            return;
+        };
+        if !self
+            .problems
+            .iter()
+            .any(|known| *known == (span, sentence.clone()))
+        {
             self.problems.push((span, sentence));
         }
     }
@@ -543,6 +573,13 @@ impl Visitor for Start<'_> {
         self.left = self.left.saturating_sub(1);
         self.left > 0
     }
+}
+
+/// True for a command that keeps a container up, or that somebody works with inside of it.
+fn is_idle(word: &str) -> bool {
+    is_shell(word)
+        || programs::is_python(word)
+        || matches!(programs::base(word), "sleep" | "tail" | "cat" | "true")
 }
 
 /// True for an item of a list that is several words: `--flag value`, or a program with its arguments.

@@ -229,6 +229,7 @@ fn what_is_no_engine_gives_nothing() {
         "image: lmcache/lmstack-router\narguments: [--port, '1']\n",
         "image: vllm/vllm-openai\nentrypoint: [sh, -c, 'bash /x/multi-node-serving.sh worker']\n",
         "image: postgres\n",
+        "image: vllm/vllm-openai\narguments: [sleep, infinity]\n",
         "arguments: pip install vllm && echo vllm serve\n",
     ] {
         let found = Case::new(yaml).run();
@@ -569,4 +570,19 @@ fn a_string_of_flags_is_put_together_along_tests() {
     );
     assert_eq!(found.unresolved, ["load_format"]);
     assert_eq!(case.at(&found.args[5]), "4096");
+}
+
+#[test]
+fn a_custom_image_with_a_model_and_flags_runs_its_engine() {
+    let found =
+        Case::new("image: example-vllm:local\narguments: [serve, org/m, --max-model-len, '4096']\n").only();
+    assert_eq!(
+        (engine(&found), model(&found)),
+        (Some(Engine::Vllm), Some("org/m"))
+    );
+    assert!(
+        Case::new("image: example-vllm:local\narguments: [migrate, --now]\n")
+            .run()
+            .is_empty()
+    );
 }
