@@ -126,6 +126,33 @@ enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    fn decided(self) -> Option<bool> {
+        match self {
+            Self::Test(decided) => decided,
+            Self::Unknown => None,
+        }
+    }
+
+    /// What follows `&&`: commands are taken to succeed, tests to come to what their words say.
+    fn and(self, next: Next) -> Next {
+        match self {
+            Self::Test(Some(false)) => Next::Skipped,
+            Self::Test(None) => Next::Doubtful,
+            Self::Test(Some(true)) | Self::Unknown => next,
+        }
+    }
+
+    /// What follows `||`.
+    fn or(self) -> Next {
+        match self {
+            Self::Test(Some(true)) => Next::Skipped,
+            Self::Test(Some(false)) => Next::Runs,
+            Self::Test(None) | Self::Unknown => Next::Doubtful,
+        }
+    }
+}
+
 /// Whether the next command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -153,49 +180,16 @@ impl Run<'_> {
                 return;
             }
             match item {
-                Item::Command(simple) => {
-                    match next {
-                        Next::Runs => self.command(simple, shell),
-                        Next::Skipped => {}
-                        Next::Doubtful => {
-                            self.open(shell);
-                            self.doubt();
-                            self.command(simple, shell);
-                            self.close(shell);
-                        }
-                    }
-                    outcome = match next {
-                        Next::Runs => self.outcome(simple, shell),
-                        Next::Skipped => outcome,
-                        Next::Doubtful => Outcome::Test(None),
-                    };
-                }
-                // Commands are taken to succeed, tests to come to what their words say.
-                Item::And => {
-                    next = match outcome {
-                        Outcome::Test(Some(false)) => Next::Skipped,
-                        Outcome::Test(None) => Next::Doubtful,
-                        _ => next,
-                    };
-                }
-                Item::Or => {
-                    next = match outcome {
-                        Outcome::Test(Some(true)) => Next::Skipped,
-                        Outcome::Test(Some(false)) => Next::Runs,
-                        _ => Next::Doubtful,
-                    };
-                }
+                Item::Command(simple) => outcome = self.guarded(simple, next, outcome, shell),
+                Item::And => next = outcome.and(next),
+                Item::Or => next = outcome.or(),
                 Item::Pipe | Item::Next => next = Next::Runs,
                 Item::Then => {
-                    let decided = match outcome {
-                        Outcome::Test(decided) => decided,
-                        Outcome::Unknown => None,
-                    };
-                    if self.enters(decided) {
-                        at += 1;
+                    at = if self.enters(outcome.decided()) {
+                        at + 1
                     } else {
-                        at = self.end_of_way(at + 1);
-                    }
+                        self.end_of_way(at + 1)
+                    };
                     continue;
                 }
                 Item::Other if self.frames.last().is_some_and(|frame| frame.done) => {
@@ -224,6 +218,24 @@ impl Run<'_> {
                 }
             }
             at += 1;
+        }
+    }
+
+    /// Runs a command, or does not; and what the list of commands came to after it.
+    fn guarded(&mut self, simple: &Simple, next: Next, before: Outcome, shell: &mut Shell) -> Outcome {
+        match next {
+            Next::Skipped => before,
+            Next::Runs => {
+                self.command(simple, shell);
+                self.outcome(simple, shell)
+            }
+            Next::Doubtful => {
+                self.open(shell);
+                self.doubt();
+                self.command(simple, shell);
+                self.close(shell);
+                Outcome::Test(None)
+            }
         }
     }
 
