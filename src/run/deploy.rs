@@ -173,7 +173,8 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for (id, value) in parsed.settings.iter() {
         deployment.settings.set(id, value.clone());
     }
-    for id in &parsed.unresolved {
+    // Nothing is computed from the name that clients use.
+    for id in parsed.unresolved.iter().filter(|id| *id != "served_model_name") {
         deployment.mark_unresolved(field_of(id));
     }
     settled.model(deployment);
@@ -258,7 +259,9 @@ impl Settled {
 
     /// Takes the model from the arguments where no key names it. A variable names none.
     fn model(&mut self, deployment: &mut Deployment) {
-        if deployment.model.is_none() {
+        // A reader that found the path of a mount, and nothing of what is mounted, has said so.
+        let is_open = deployment.unresolved.iter().any(|field| field == "model");
+        if deployment.model.is_none() && !is_open {
             deployment.model = deployment.settings.get("model").cloned();
         }
         if self.foreign

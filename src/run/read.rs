@@ -257,23 +257,22 @@ fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
 
 /// True for the source of a chart: actions that only Helm can run.
 fn is_helm_template(text: &str) -> bool {
-    let marks = [
+    let of_charts = [
         ".Values",
         ".Release",
         ".Chart",
         "include \"",
         "include `",
         "template \"",
-        "{{- if",
-        "{{ if",
-        "{{- range",
-        "{{- with",
-        "{{- end",
     ];
+    let of_any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
+    // These objects hold templates that their own controller runs.
+    let is_their_own = text.contains("kind: LLMInferenceServiceConfig");
+    let has = |marks: &[&str], action: &str| marks.iter().any(|mark| format!("{{{{{action}").contains(mark));
     text.contains("{{")
         && text.split("{{").skip(1).any(|action| {
             let action = action.split("}}").next().unwrap_or("");
-            marks.iter().any(|mark| format!("{{{{{action}").contains(mark))
+            has(&of_charts, action) || !is_their_own && has(&of_any, action)
         })
 }
 

@@ -134,10 +134,16 @@ pub fn recognizes(input: &Input<'_>) -> bool {
 /// Reads one object.
 pub fn read(input: &Input<'_>) -> Declared {
     let object = Object { root: input.root };
-    let started = match kind_of(input.root) {
+    let mut started = match kind_of(input.root) {
         Some(kind) => (kind.read)(&object, input),
         None => templates::read(&object, input),
     };
+    for deployment in &mut started.deployments {
+        // One whose pod comes from another file is still declared here.
+        if deployment.span.file() != input.source().id() {
+            deployment.span = start_of(input.root);
+        }
+    }
     Declared {
         deployments: started.deployments,
         findings: started.findings,
