@@ -61,6 +61,11 @@ fn start_of(node: Node<'_>) -> Span {
     first.map_or_else(|| node.span(), |(key, _)| key.span())
 }
 
+/// True for characters inside others.
+fn holds(outer: Span, inner: Span) -> bool {
+    outer.file() == inner.file() && outer.start() <= inner.start() && inner.start() <= outer.end()
+}
+
 const KINDS: &[Kind] = &[
     row(
         "leaderworkerset.x-k8s.io",
@@ -139,8 +144,8 @@ pub fn read(input: &Input<'_>) -> Declared {
         None => templates::read(&object, input),
     };
     for deployment in &mut started.deployments {
-        // One whose pod comes from another file is still declared here.
-        if deployment.span.file() != input.source().id() {
+        // One whose pod comes from another object is still declared here.
+        if !holds(input.root.span(), deployment.span) {
             deployment.span = start_of(input.root);
         }
     }
