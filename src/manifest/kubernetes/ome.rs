@@ -104,9 +104,10 @@ fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>, service: Option<
         let Some(node) = made.as_ref().map(Document::root).or(*found) else {
             continue;
         };
-        let name = match several {
-            true => Fact::derived(role.to_owned().to_owned(), [super::start_of(node)]),
-            false => object.name(),
+        let name = if several {
+            Fact::derived((*role).to_owned(), [super::start_of(node)])
+        } else {
+            object.name()
         };
         let storage = service.and_then(|service| service.storage);
         let mut started = component(node, name, object, input, storage);

@@ -89,14 +89,14 @@ fn a_part_of_a_volume_names_the_model_that_is_mounted() {
 fn namespace_and_numbers_keep_their_characters() {
     let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: chat, namespace: llm}\nspec:\n  replicas: 3\n  \
                 template: {spec: {containers: [{name: e, image: vllm/vllm-openai, args: [org/m]}]}}\n";
-    let (world, deployment) = only(text);
+    let (world, found) = only(text);
     let file = &world.files()[0].source;
     let shown = |fact: &Fact<String>| file.slice(fact.span().unwrap()).to_owned();
-    let setting = |id: &str| deployment.settings.get(id).map(shown);
+    let setting = |id: &str| found.settings.get(id).map(shown);
     assert_eq!(setting("namespace").as_deref(), Some("llm"));
     assert_eq!(setting("replicas").as_deref(), Some("3"));
-    assert_eq!(shown(&deployment.name), "chat");
-    assert_eq!(deployment.model.as_ref().map(shown).as_deref(), Some("org/m"));
+    assert_eq!(shown(&found.name), "chat");
+    assert_eq!(found.model.as_ref().map(shown).as_deref(), Some("org/m"));
 }
 
 #[test]
@@ -113,13 +113,13 @@ fn values_of_a_patch_point_into_the_patch_and_others_into_the_base() {
     ]);
     let all = declared(&world);
     assert_eq!(all.len(), 1);
-    let path = |span: Option<crate::source::Span>| world.sources().path(span.unwrap());
-    assert_eq!(path(all[0].model.as_ref().unwrap().span()), "base.yaml");
+    let place = |span: Option<crate::source::Span>| world.sources().path(span.unwrap());
+    assert_eq!(place(all[0].model.as_ref().unwrap().span()), "base.yaml");
     assert_eq!(
-        path(all[0].accelerators.count.as_ref().unwrap().span()),
+        place(all[0].accelerators.count.as_ref().unwrap().span()),
         "over/patch.yaml"
     );
-    assert_eq!(path(Some(all[0].span)), "over/kustomization.yaml");
+    assert_eq!(place(Some(all[0].span)), "over/kustomization.yaml");
 }
 
 #[test]
