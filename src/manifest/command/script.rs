@@ -68,6 +68,8 @@ pub(super) struct Shell {
     pub written: BTreeMap<String, Text>,
     /// Which way was taken at each branch: the branch and the way.
     pub path: Vec<(usize, usize)>,
+    /// Words that a branch added to an array: they may or may not be there.
+    pub doubtful: Vec<Word>,
     /// Scripts inside scripts.
     pub depth: usize,
     arrays: BTreeMap<String, Vec<Word>>,
@@ -133,9 +135,55 @@ pub(super) fn split(text: &Text, shell: &Shell) -> (Vec<Word>, Vec<(Range<usize>
 }
 
 /// A branch or loop whose end has not come.
+#[derive(Default)]
 struct Frame {
     /// Variables set inside, with what they were before.
     before: BTreeMap<String, Option<Variable>>,
+    /// Arrays set inside, with what they were before.
+    arrays: BTreeMap<String, Option<Vec<Word>>>,
+    /// A way was surely taken: the others are not.
+    done: bool,
+    /// A way may or may not have been taken.
+    doubtful: bool,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    /// A test, with its answer where the files tell it.
+    Test(Option<bool>),
+    Unknown,
+}
+
+/// Whether the next command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Runs,
+    Skipped,
+    Doubtful,
+}
+
+/// The answer of `[ ... ]`, where its words tell it.
+fn test(words: &[&str]) -> Option<bool> {
+    let number = |word: &str| word.parse::<i64>().ok();
+    match words {
+        ["!", rest @ ..] => test(rest).map(|came| !came),
+        [] => Some(false),
+        ["-n", word] => Some(!word.is_empty()),
+        ["-z", word] => Some(word.is_empty()),
+        [word] => Some(!word.is_empty()),
+        // The right side may be a pattern.
+        [_, "=" | "==" | "!=", right] if right.contains(['*', '?', '[']) => None,
+        [left, "=" | "==", right] => Some(left == right),
+        [left, "!=", right] => Some(left != right),
+        [left, "-eq", right] => Some(number(left)? == number(right)?),
+        [left, "-ne", right] => Some(number(left)? != number(right)?),
+        [left, "-gt", right] => Some(number(left)? > number(right)?),
+        [left, "-ge", right] => Some(number(left)? >= number(right)?),
+        [left, "-lt", right] => Some(number(left)? < number(right)?),
+        [left, "-le", right] => Some(number(left)? <= number(right)?),
+        _ => None,
+    }
 }
 
 struct Run<'r> {
@@ -150,27 +198,66 @@ impl Run<'_> {
     fn items(&mut self, range: Range<usize>, shell: &mut Shell) {
         let script = self.script;
         let mut at = range.start;
-        // What follows `||`, and `&&` after a test, may or may not run.
-        let (mut doubtful, mut tested) = (false, false);
+        // What the last command came to, and whether the next runs.
+        let (mut outcome, mut next) = (Outcome::Unknown, Next::Runs);
         while let Some(item) = script.items.get(at).filter(|_| at < range.end) {
+            if !self.visitor.spend() {
+                return;
+            }
             match item {
                 Item::Command(simple) => {
-                    if !self.visitor.spend() {
-                        return;
+                    match next {
+                        Next::Runs => self.command(simple, shell),
+                        Next::Skipped => {}
+                        Next::Doubtful => {
+                            self.open(shell);
+                            self.doubt();
+                            self.command(simple, shell);
+                            self.close(shell);
+                        }
                     }
-                    tested = self.is_test(simple);
-                    if doubtful {
-                        self.open(shell);
-                        self.command(simple, shell);
-                        self.close(shell);
-                    } else {
-                        self.command(simple, shell);
+                    if next == Next::Runs {
+                        outcome = self.outcome(simple, shell);
                     }
                 }
-                Item::Or => doubtful = true,
-                Item::And => doubtful |= tested,
-                Item::Pipe | Item::Next => doubtful = false,
-                Item::Open => self.open(shell),
+                // Commands are taken to succeed, tests to come to what their words say.
+                Item::And => {
+                    next = match outcome {
+                        Outcome::Test(Some(false)) => Next::Skipped,
+                        Outcome::Test(None) => Next::Doubtful,
+                        _ => next,
+                    };
+                }
+                Item::Or => {
+                    next = match outcome {
+                        Outcome::Test(Some(true)) => Next::Skipped,
+                        Outcome::Test(Some(false)) => Next::Runs,
+                        _ => Next::Doubtful,
+                    };
+                }
+                Item::Pipe | Item::Next => next = Next::Runs,
+                Item::Then => {
+                    let decided = match (outcome, self.is_single(at)) {
+                        (Outcome::Test(decided), true) => decided,
+                        _ => None,
+                    };
+                    if self.enters(decided) {
+                        at += 1;
+                    } else {
+                        at = self.end_of_way(at + 1);
+                    }
+                    continue;
+                }
+                Item::Other if self.frames.last().is_some_and(|frame| frame.done) => {
+                    at = self.end_of_way(at + 1);
+                    continue;
+                }
+                Item::Open(decides) => {
+                    self.open(shell);
+                    if !decides {
+                        self.doubt();
+                    }
+                }
                 Item::Other => self.other(shell),
                 Item::Close => self.close(shell),
                 Item::Done => {}
@@ -190,20 +277,76 @@ impl Run<'_> {
         }
     }
 
-    fn is_test(&self, simple: &Simple) -> bool {
+    fn outcome(&self, simple: &Simple, shell: &Shell) -> Outcome {
+        let value = self.text.value();
         let first = simple
             .words
             .first()
-            .and_then(|word| self.text.value().get(word.range.clone()));
-        matches!(first, Some("[" | "[[" | "test"))
+            .and_then(|word| value.get(word.range.clone()));
+        if !matches!(first, Some("[" | "[[" | "test")) {
+            return Outcome::Unknown;
+        }
+        let words: Vec<Word> = simple
+            .words
+            .iter()
+            .skip(1)
+            .flat_map(|raw| self.expand(raw, shell))
+            .collect();
+        let open = words.iter().any(|word| word.text.has_sealed());
+        let words: Vec<&str> = words
+            .iter()
+            .map(Word::value)
+            .filter(|word| !matches!(*word, "]" | "]]"))
+            .collect();
+        let came = if open { None } else { test(&words) };
+        Outcome::Test(came.map(|came| came != simple.negated))
+    }
+
+    /// True where the `then` at an item follows one command only.
+    fn is_single(&self, then: usize) -> bool {
+        let before = |back: usize| then.checked_sub(back).and_then(|at| self.script.items.get(at));
+        matches!(before(3), Some(Item::Open(_) | Item::Other))
+    }
+
+    /// Goes the way that a `then` begins, unless it is known not to be gone.
+    fn enters(&mut self, decided: Option<bool>) -> bool {
+        if decided == Some(false) {
+            return false;
+        }
+        if let Some(frame) = self.frames.last_mut() {
+            frame.done |= decided == Some(true);
+            frame.doubtful |= decided.is_none();
+        }
+        true
+    }
+
+    /// The item that ends the way in which `from` lies: the next way, or the end of the branch.
+    fn end_of_way(&self, from: usize) -> usize {
+        let mut depth = 0_usize;
+        let rest = self.script.items.iter().enumerate().skip(from);
+        for (at, item) in rest {
+            match item {
+                Item::Open(_) => depth += 1,
+                Item::Other if depth == 0 => return at,
+                Item::Close if depth == 0 => return at,
+                Item::Close => depth -= 1,
+                _ => {}
+            }
+        }
+        self.script.items.len()
+    }
+
+    /// Nobody knows whether the innermost branch is taken.
+    fn doubt(&mut self) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.doubtful = true;
+        }
     }
 
     fn open(&mut self, shell: &mut Shell) {
         shell.branches.set(shell.branches.get() + 1);
         shell.path.push((shell.branches.get(), 0));
-        self.frames.push(Frame {
-            before: BTreeMap::new(),
-        });
+        self.frames.push(Frame::default());
     }
 
     /// The next way of a branch: what the last one set is not set here.
@@ -215,26 +358,48 @@ impl Run<'_> {
         for (name, before) in &frame.before {
             restore(&mut shell.variables, name, before.clone());
         }
+        for (name, before) in &frame.arrays {
+            shell
+                .arrays
+                .insert(name.clone(), before.clone().unwrap_or_default());
+        }
     }
 
     fn close(&mut self, shell: &mut Shell) {
         shell.path.pop();
         let Some(frame) = self.frames.pop() else { return };
+        if !frame.doubtful {
+            if let Some(outer) = self.frames.last_mut() {
+                for (name, before) in frame.before {
+                    outer.before.entry(name).or_insert(before);
+                }
+                for (name, before) in frame.arrays {
+                    outer.arrays.entry(name).or_insert(before);
+                }
+            }
+            return;
+        }
         for (name, before) in frame.before {
             let same = match (&before, shell.variables.text(&name)) {
                 (Some(Variable::Known(before)), Some(now)) => before.value() == now.value(),
                 _ => false,
             };
             if !same {
-                self.set(
-                    &name,
-                    Variable::Unknown {
-                        why: "a branch of a script",
-                        span: None,
-                    },
-                    shell,
-                );
+                self.set(&name, unknown("a branch of a script"), shell);
             }
+        }
+        for (name, before) in frame.arrays {
+            let now = shell.arrays.remove(&name).unwrap_or_default();
+            let before = before.unwrap_or_default();
+            shell.doubtful.extend(now.into_iter().skip(before.len()));
+            self.set_array(&name, before, shell);
+        }
+    }
+
+    fn set_array(&mut self, name: &str, words: Vec<Word>, shell: &mut Shell) {
+        let before = shell.arrays.insert(name.to_owned(), words);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.arrays.entry(name.to_owned()).or_insert(before);
         }
     }
 
@@ -254,15 +419,9 @@ impl Run<'_> {
         shell.depth += 1;
         let words: Vec<Word> = words.iter().flat_map(|word| self.expand(word, shell)).collect();
         self.open(shell);
+        self.doubt();
         if words.is_empty() || words.len() > MAX_TURNS || words.iter().any(|word| word.text.has_sealed()) {
-            self.set(
-                name,
-                Variable::Unknown {
-                    why: "a loop",
-                    span: None,
-                },
-                shell,
-            );
+            self.set(name, unknown("a loop"), shell);
             self.items(body, shell);
         } else {
             for word in words {
@@ -356,11 +515,11 @@ impl Run<'_> {
         if let Some(elements) = &raw.elements {
             let mut words: Vec<Word> = elements.iter().flat_map(|raw| self.expand(raw, shell)).collect();
             if adds {
-                let mut before = shell.arrays.remove(name).unwrap_or_default();
+                let mut before = shell.arrays.get(name).cloned().unwrap_or_default();
                 before.append(&mut words);
                 words = before;
             }
-            shell.arrays.insert(name.to_owned(), words);
+            self.set_array(name, words, shell);
             return;
         }
         let mut value = self.value(raw, begins, shell);
@@ -397,14 +556,7 @@ impl Run<'_> {
                     .iter()
                     .filter(|word| !word.value().starts_with('-'))
                 {
-                    self.set(
-                        word.value(),
-                        Variable::Unknown {
-                            why: "input",
-                            span: None,
-                        },
-                        shell,
-                    );
+                    self.set(word.value(), unknown("input"), shell);
                 }
             }
             Some("set") => {
@@ -489,6 +641,10 @@ impl Run<'_> {
             shell.written.insert(target, content.clone());
         }
     }
+}
+
+fn unknown(why: &'static str) -> Variable {
+    Variable::Unknown { why, span: None }
 }
 
 fn restore(variables: &mut Environment, name: &str, before: Option<Variable>) {

@@ -92,6 +92,8 @@ pub(super) enum Redirect {
 pub(super) struct Simple {
     pub words: Vec<RawWord>,
     pub redirects: Vec<Redirect>,
+    /// `!` stands in front.
+    pub negated: bool,
 }
 
 /// A piece of a script.
@@ -106,8 +108,10 @@ pub(super) enum Item {
     And,
     /// `;`, `&` and line ends.
     Next,
-    /// `if`, `case`, `while`, `until`: what follows may or may not run.
-    Open,
+    /// `if`, `case`, `while`, `until`: what follows may or may not run. True for an `if`, whose test may decide.
+    Open(bool),
+    /// `then`: what stands before it decides.
+    Then,
     /// `else`, `elif`, the next pattern of a `case`.
     Other,
     /// The end of the innermost `Open`.
@@ -156,7 +160,7 @@ pub(super) fn read_line(text: &Text) -> Script {
     });
     let simple = Simple {
         words: words.collect(),
-        redirects: Vec::new(),
+        ..Simple::default()
     };
     Script {
         items: vec![Item::Command(simple)],
@@ -225,6 +229,8 @@ impl<'t> Lexer<'t> {
             match byte {
                 b' ' | b'\t' | b'\r' => self.at += 1,
                 b'\\' if self.line_break_after(1).is_some() => self.skip_continuation(),
+                b'\\' if self.blank_before_flag() => self.at += 2,
+                b'\n' if self.flag_on_next_line() => self.at += 1,
                 b'\n' => {
                     self.at += 1;
                     self.tokens.push(Token::Newline);
@@ -242,6 +248,48 @@ impl<'t> Lexer<'t> {
             (Some(b'\n'), _) => Some(1),
             (Some(b'\r'), Some(b'\n')) => Some(2),
             _ => None,
+        }
+    }
+
+    /// The flag that begins `ahead` bytes from here, after blanks.
+    fn flag_after(&self, ahead: usize) -> Option<&'t str> {
+        let rest = self.value.get(self.at + ahead..)?.trim_start_matches([' ', '\t']);
+        let name = rest.trim_start_matches('-');
+        (name.len() < rest.len() && name.starts_with(|c: char| c.is_ascii_alphabetic())).then(|| {
+            rest.split([' ', '\t', '\r', '\n', '=', '\\'])
+                .next()
+                .unwrap_or("")
+        })
+    }
+
+    /// A `\` in front of a blank and a flag is left over from a line that was folded into the next.
+    fn blank_before_flag(&mut self) -> bool {
+        let Some(flag) = self.flag_after(1).filter(|_| self.peek(1) == Some(b' ')) else {
+            return false;
+        };
+        let sentence =
+            format!("a `\\` before a blank makes the blank a part of `{flag}`: folded lines need none");
+        self.complain(self.at..self.at + 2, sentence);
+        true
+    }
+
+    /// No command begins with a flag: a line that does was meant to go on from the one before.
+    fn flag_on_next_line(&mut self) -> bool {
+        let goes_on = matches!(self.tokens.last(), Some(Token::Word(_))) && self.pending.is_empty();
+        let Some(flag) = self.flag_after(1).filter(|_| goes_on) else {
+            return false;
+        };
+        if !self.line {
+            let sentence =
+                format!("a shell takes `{flag}` for a command: the line before does not end with `\\`");
+            self.complain(self.at..self.at + 1, sentence);
+        }
+        true
+    }
+
+    fn complain(&mut self, range: Range<usize>, sentence: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push((range, sentence));
         }
     }
 
@@ -367,10 +415,10 @@ impl<'t> Lexer<'t> {
             }
             if !closed {
                 let end = self.value.len();
-                self.problems.push((
+                self.complain(
                     start..end,
                     format!("the here-document never ends with `{delimiter}`"),
-                ));
+                );
             }
             if let Some(Token::Redirect(Redirect::Here { body, .. })) = self.tokens.get_mut(token) {
                 *body = lines;
@@ -402,6 +450,10 @@ impl<'t> Lexer<'t> {
             match byte {
                 b'\'' => self.single_quotes(&mut word),
                 b'"' => self.double_quotes(&mut word),
+                b'\\' if self.line && self.is_path_separator() => {
+                    self.at += 1;
+                    word.plain(start..self.at, false);
+                }
                 b'\\' => self.escape(&mut word),
                 b'$' if matches!(self.peek(1), Some(b'\'' | b'"')) => self.at += 1,
                 b'$' => self.dollar(&mut word, false),
@@ -420,6 +472,14 @@ impl<'t> Lexer<'t> {
         }
         word.range.end = self.at;
         word
+    }
+
+    /// The backslash of `C:\models\x.gguf`, where no shell would take it for an escape.
+    fn is_path_separator(&self) -> bool {
+        let word =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'.' | b'_' | b'-' | b')');
+        let before = self.at.checked_sub(1).and_then(|at| self.bytes.get(at)).copied();
+        before.is_some_and(word) && self.peek(1).is_some_and(word)
     }
 
     fn opens_array(&self, word: &RawWord) -> bool {
@@ -503,10 +563,10 @@ impl<'t> Lexer<'t> {
         let start = self.at + 1;
         let rest = self.value.get(start..).unwrap_or("");
         let len = rest.find('\'').unwrap_or_else(|| {
-            self.problems.push((
+            self.complain(
                 self.at..self.value.len(),
                 "the quote `'` is never closed".to_owned(),
-            ));
+            );
             rest.len()
         });
         word.plain(start..start + len, true);
@@ -550,10 +610,10 @@ impl<'t> Lexer<'t> {
                 }
             }
         }
-        self.problems.push((
+        self.complain(
             open..self.value.len(),
             "the quote `\"` is never closed".to_owned(),
-        ));
+        );
     }
 
     fn dollar(&mut self, word: &mut RawWord, quoted: bool) {
@@ -603,9 +663,11 @@ impl<'t> Lexer<'t> {
             return Segment::Reference(start..reference.end, reference);
         }
         let rest = self.value.get(start + 2..).unwrap_or("");
-        let inside = rest
-            .find(['}', '\n'])
-            .filter(|len| rest.as_bytes().get(*len) == Some(&b'}'));
+        let near = rest
+            .bytes()
+            .take(MAX_OPAQUE)
+            .position(|byte| matches!(byte, b'}' | b'\n'));
+        let inside = near.filter(|len| rest.as_bytes().get(*len) == Some(&b'}'));
         let Some(len) = inside else {
             self.at += 2;
             return Segment::Opaque(start..self.at);
@@ -675,6 +737,10 @@ struct Grammar<'t> {
     simple: Simple,
 }
 
+/// Problems that are kept of one script.
+const MAX_PROBLEMS: usize = 20;
+/// Longest `${...}` that begins with no name, in bytes.
+const MAX_OPAQUE: usize = 64;
 /// Constructs inside each other that are told apart.
 const MAX_NESTING: usize = 100;
 
@@ -771,8 +837,11 @@ impl<'t> Grammar<'t> {
     /// True when a word at the beginning of a command is one of the grammar's.
     fn keyword(&mut self, word: &str) -> bool {
         match word {
-            "if" | "while" | "until" => self.begin(Construct::Branches),
-            "then" | "do" | "!" | "time" => {}
+            "if" => self.begin(Construct::Branches, true),
+            "while" | "until" => self.begin(Construct::Branches, false),
+            "then" => self.items.push(Item::Then),
+            "!" => self.simple.negated = true,
+            "do" | "time" => {}
             "else" | "elif" => self.items.push(Item::Other),
             "fi" => self.close(|open| open == Construct::Branches),
             "done" => self.close(|open| matches!(open, Construct::Branches | Construct::For(_))),
@@ -796,9 +865,9 @@ impl<'t> Grammar<'t> {
         true
     }
 
-    fn begin(&mut self, construct: Construct) {
+    fn begin(&mut self, construct: Construct, decides: bool) {
         if self.push(construct) {
-            self.items.push(Item::Open);
+            self.items.push(Item::Open(decides));
         }
     }
 
@@ -877,7 +946,7 @@ impl<'t> Grammar<'t> {
     fn for_loop(&mut self) {
         let Some(name) = self.next_bare() else {
             // `for ((...))`
-            self.begin(Construct::Branches);
+            self.begin(Construct::Branches, false);
             return;
         };
         let mut words = Vec::new();
@@ -897,7 +966,7 @@ impl<'t> Grammar<'t> {
     }
 
     fn case(&mut self) {
-        self.begin(Construct::Case);
+        self.begin(Construct::Case, false);
         while let Some(token) = self.tokens.peek() {
             let value = self.value;
             let last = matches!(token, Token::Word(word) if word.bare(value) == Some("in"));
