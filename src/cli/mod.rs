@@ -3,9 +3,12 @@
 
 mod check;
 mod explain;
+mod init;
 mod inspect;
 mod output;
+mod repair;
 mod table;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -54,6 +57,10 @@ enum Command {
     Rules(explain::ListArguments),
     /// List the machines of the catalog
     Machines(explain::ListArguments),
+    /// Run the example trees of rules
+    Test(trial::TestArguments),
+    /// Write a settings file and a first rule with its trees
+    Init(init::InitArguments),
 }
 
 /// Runs the command line of this process.
@@ -76,6 +83,8 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Rules(arguments) => explain::rules(&arguments),
         Command::Machines(arguments) => explain::machines(&arguments),
+        Command::Test(arguments) => trial::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
     };
     ExitCode::from(code)
 }

@@ -154,7 +154,10 @@ fn parse(shown: &str, candidate: &Candidate, bytes: &[u8], sources: &Sources) ->
     };
     let source = sources.add(shown, text);
     let tree = if manifest::text_reader(shown).is_some() {
-        Tree::default()
+        Tree {
+            comments: manifest::modelfile::comments(&source),
+            ..Tree::default()
+        }
     } else {
         Tree::parse(&source)
     };
@@ -197,7 +200,7 @@ fn read(file: &Parsed, named: bool, world: &World) -> Read {
         .iter()
         .any(|document| own::recognizes(document.root()))
         || (named || !file.tree.problems.is_empty()) && mentions_us(text.as_bytes());
-    if !ours && is_helm_template(text) {
+    if !ours && is_helm_template(text, !file.tree.problems.is_empty()) {
         read.findings.extend(template_skipped(file));
         return read;
     }
@@ -255,25 +258,27 @@ fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
     root.unknown_aliases().into_iter().map(finding).collect()
 }
 
-/// True for the source of a chart: actions that only Helm can run.
-fn is_helm_template(text: &str) -> bool {
-    let of_charts = [
-        ".Values",
-        ".Release",
-        ".Chart",
-        "include \"",
-        "include `",
-        "template \"",
-    ];
-    let of_any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
-    // These objects hold templates that their own controller runs.
-    let is_their_own = text.contains("kind: LLMInferenceServiceConfig");
-    let has = |marks: &[&str], action: &str| marks.iter().any(|mark| format!("{{{{{action}").contains(mark));
-    text.contains("{{")
-        && text.split("{{").skip(1).any(|action| {
-            let action = action.split("}}").next().unwrap_or("");
-            has(&of_charts, action) || !is_their_own && has(&of_any, action)
-        })
+/// True for the source of a chart: actions that only Helm can run, where YAML wants a key or a value. Inside quotes or
+/// a longer text they are part of a value, which the chart that gets it fills in (`host: "{{ .Release.Name }}.home"`).
+/// Actions that any template has count where they broke the YAML, which they do outside texts.
+fn is_helm_template(text: &str, broken: bool) -> bool {
+    let helm = [".Values", ".Release", ".Chart", "include \"", "include `", "template \""];
+    let any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
+    text.match_indices("{{").any(|(at, _)| {
+        let (before, action) = text.split_at(at);
+        let action = action.split("}}").next().unwrap_or("");
+        let line = before.rsplit('\n').next().unwrap_or("");
+        let has = |marks: &[&str]| marks.iter().any(|mark| action.contains(mark));
+        (has(&helm) || broken && has(&any)) && wants_a_value(line)
+    })
+}
+
+/// True where a line ends in front of a key or a value.
+fn wants_a_value(line: &str) -> bool {
+    let open = |quote: char| line.matches(quote).count() % 2 == 1;
+    let told = line.trim();
+    let begins = told.is_empty() || told == "-" || line.ends_with("- ");
+    !open('"') && !open('\'') && (begins || told.ends_with(':') || told.ends_with("}}"))
 }
 
 /// Says once a file that a template has to be rendered first, where it looks like one that serves a model.

@@ -198,7 +198,7 @@ pub fn memory(resources: Node<'_>) -> Option<Fact<u64>> {
 }
 
 /// What the pod's volumes put into the container: shared memory, files of ConfigMaps, models.
-fn mounts(spec: Node<'_>, node: Node<'_>, input: &Input<'_>, container: &mut Container) {
+pub fn mounts(spec: Node<'_>, node: Node<'_>, input: &Input<'_>, container: &mut Container) {
     let volumes: Vec<Node<'_>> = spec.get("volumes").into_iter().flat_map(Node::items).collect();
     for mount in node.get("volumeMounts").into_iter().flat_map(Node::items) {
         let name = mount.get("name").and_then(Node::text);

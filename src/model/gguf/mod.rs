@@ -316,15 +316,42 @@ fn pointers(set: &Parts, first: u64, display: &str) -> Loaded {
 
 fn model(display: &str, first: Header, sum: Sum, complete: bool) -> Model {
     let metadata = first.metadata;
-    let layout = from_metadata(&metadata);
     let weights = Weights {
         bytes: Some(sum.bytes),
         exact: complete && !sum.inexact,
         how: "GGUF tensor table",
         ..sum.weights
     };
-    let mut model = Model::bare(name_of(display), display, ModelSource::Gguf, layout);
+    let mut model = described(name_of(display), display, ModelSource::Gguf, metadata, sum.tensors);
     model.weights = weights;
+    model.parameters = Some(Parameters {
+        count: sum.parameters,
+        exact: complete && !sum.inexact,
+        how: "tensor shapes",
+    });
+    model.bytes_read = sum.bytes_read;
+    model
+}
+
+/// The model that recorded metadata describes, without weights.
+pub(super) fn from_record(
+    name: &str,
+    display: &str,
+    source: ModelSource,
+    metadata: BTreeMap<String, GgufValue>,
+) -> Model {
+    described(name, display, source, metadata, 0)
+}
+
+/// What the metadata alone says of a model.
+fn described(
+    name: &str,
+    display: &str,
+    source: ModelSource,
+    metadata: BTreeMap<String, GgufValue>,
+    num_tensors: u64,
+) -> Model {
+    let mut model = Model::bare(name, display, source, from_metadata(&metadata));
     if let Some(GgufValue::Text(arch)) = metadata.get("general.architecture") {
         model.architecture = Some(known(arch.clone()));
     }
@@ -348,16 +375,7 @@ fn model(display: &str, first: Header, sum: Sum, complete: bool) -> Model {
         model.max_context = keys.count("context_length").map(known);
         model.dims = dims(&keys, &metadata);
     }
-    model.parameters = Some(Parameters {
-        count: sum.parameters,
-        exact: complete && !sum.inexact,
-        how: "tensor shapes",
-    });
-    model.bytes_read = sum.bytes_read;
-    model.gguf = Some(GgufFacts {
-        metadata,
-        num_tensors: sum.tensors,
-    });
+    model.gguf = Some(GgufFacts { metadata, num_tensors });
     model
 }
 
