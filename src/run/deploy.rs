@@ -508,6 +508,9 @@ fn place(
     if deployment.format == Format::Own {
         return Ok(machine);
     }
+    if let Some(resource) = &deployment.accelerators.resource {
+        cut(&mut machine, &resource.value);
+    }
     let nodes = deployment.settings.count("nodes").unwrap_or(1).max(1);
     let declared = kind
         .and_then(|kind| kind.count)
@@ -524,6 +527,24 @@ fn place(
         }
     };
     Ok(machine)
+}
+
+/// Makes a card the slice of it that a resource asks for (`nvidia.com/mig-3g.40gb`). The memory in a profile's name is
+/// at least what the slice gets, so nothing is refused that would run.
+fn cut(machine: &mut Machine, resource: &str) {
+    let Some(profile) = resource.strip_prefix("nvidia.com/mig-") else {
+        return;
+    };
+    let gigabytes = profile.split('.').find_map(|part| part.strip_suffix("gb"));
+    let Some(bytes) = gigabytes.and_then(|gigabytes| gigabytes.parse::<u64>().ok()?.checked_mul(1 << 30)) else {
+        return;
+    };
+    if bytes < machine.memory_bytes {
+        machine.id = format!("{}-mig-{profile}", machine.id);
+        machine.memory_bytes = bytes;
+        machine.runtime_memory_bytes = None;
+        machine.provenance = format!("the memory that the profile {profile} names");
+    }
 }
 
 fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: &[String]) -> Finding {
@@ -574,4 +595,27 @@ fn no_machine(declaration: &Declaration) -> Finding {
         _ => "run with --machine NAME, or give `machine:` in .oomlint.yaml",
     };
     finding.with_help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_has_the_memory_of_its_profile_and_never_more_than_the_card() {
+        let card = || Catalog::builtin().resolve("a100-sxm-80gb").unwrap();
+        for (resource, id, gib) in [
+            ("nvidia.com/mig-3g.40gb", "a100-sxm-80gb-mig-3g.40gb", 40),
+            ("nvidia.com/mig-1g.10gb.me", "a100-sxm-80gb-mig-1g.10gb.me", 10),
+        ] {
+            let mut machine = card();
+            cut(&mut machine, resource);
+            assert_eq!((machine.id.as_str(), machine.memory_bytes), (id, gib << 30));
+        }
+        for resource in ["nvidia.com/gpu.shared", "nvidia.com/mig-7g.999gb", "nvidia.com/mig-", "nvidia.com/mig-xgb"] {
+            let mut machine = card();
+            cut(&mut machine, resource);
+            assert_eq!(machine, card(), "{resource}");
+        }
+    }
 }
