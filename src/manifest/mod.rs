@@ -10,7 +10,8 @@ pub mod compose;
 pub mod container;
 pub mod dstack;
 mod filled;
-mod keys;
+#[cfg(test)]
+mod fixtures;
 pub mod kubernetes;
 pub mod llama_swap;
 pub mod local_ai;
@@ -18,6 +19,7 @@ pub mod modelfile;
 pub mod option_files;
 pub mod own;
 pub mod read;
+mod scalars;
 pub mod skypilot;
 pub mod tabby;
 pub mod truss;

@@ -10,7 +10,7 @@ use crate::engine::flags::FlagTable;
 use crate::fact::Fact;
 use crate::manifest::command::{self, ImageEngine, Variable, Words};
 use crate::manifest::container::{Container, Started};
-use crate::manifest::{Deployment, Format, keys};
+use crate::manifest::{Deployment, Format, scalars};
 use crate::source::tree::Node;
 
 /// The deployment of a service in which no command was recognized, if it serves a model all the same.
@@ -57,7 +57,9 @@ fn start(container: &Container) -> Option<Start> {
             .iter()
             .map(|text| text.value().to_owned())
             .collect::<Vec<_>>(),
-        Words::Shell(text) | Words::Line(text) => text.value().split_whitespace().map(str::to_owned).collect(),
+        Words::Shell(text) | Words::Line(text) => {
+            text.value().split_whitespace().map(str::to_owned).collect()
+        }
     };
     let mut all = container.entrypoint.as_ref().map(words).unwrap_or_default();
     all.extend(container.arguments.as_ref().map(words).unwrap_or_default());
@@ -222,10 +224,10 @@ fn deployment(
         }
     }
     for (id, value) in contract.settings {
-        keys::declare(&mut found, &id, value);
+        scalars::declare(&mut found, &id, value);
     }
     match contract.model {
-        Some(model) => keys::declare_model(&mut found, model),
+        Some(model) => scalars::declare_model(&mut found, model),
         // It is where the script takes it from.
         None => found.mark_unresolved("model"),
     }
