@@ -42,6 +42,9 @@ pub fn read(input: &Input<'_>) -> Declared {
         complete(&mut deployment, input);
         declared.deployments.push(deployment);
     }
+    if let Some(commands) = input.root.get("commands") {
+        skypilot::install(&mut declared.deployments, &[script(commands, input)]);
+    }
     declared
 }
 
@@ -141,12 +144,6 @@ fn complete(deployment: &mut Deployment, input: &Input<'_>) {
     }
     let model = root.get("model").map(|model| model.get("name").unwrap_or(model));
     deployment.model_hints.extend(model.and_then(scalars::fact));
-    if deployment.engine_version.is_none()
-        && let Some(engine) = deployment.engine.as_ref().map(|engine| engine.value)
-        && let Some(commands) = root.get("commands")
-    {
-        deployment.engine_version = skypilot::pinned(&script(commands, input), engine);
-    }
 }
 
 /// `gpu`: a number, `H100:8`, `nvidia:A100,H100:80GB:2`, `24GB..`, or a mapping of the same.

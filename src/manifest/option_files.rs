@@ -36,7 +36,7 @@ const PARALLEL: [&str; 8] = [
 ];
 
 /// In the order in which they are tried. The names are flags of each engine, see `catalog/engines`; TensorRT-LLM's
-/// options are fields of `TorchLlmArgs` and `TrtLlmArgs` (tensorrt_llm/llmapi/llm_args.py).
+/// options are fields of `TorchLlmArgs` and `TrtLlmArgs` (`tensorrt_llm/llmapi/llm_args.py`).
 const KINDS: [Kind; 3] = [
     Kind {
         engine: Engine::TensorrtLlm,

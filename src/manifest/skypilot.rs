@@ -39,9 +39,16 @@ pub fn read(input: &Input<'_>) -> Declared {
     declared.findings = started.findings;
     for mut deployment in started.deployments {
         deployment.model_hints.extend(started.downloads.iter().cloned());
-        complete(&mut deployment, root, input);
+        complete(&mut deployment, root);
         declared.deployments.push(deployment);
     }
+    let text = |script| Text::of_node(input.world.sources(), script);
+    let scripts: Vec<Text> = ["setup", "run"]
+        .into_iter()
+        .filter_map(|key| root.get(key))
+        .map(text)
+        .collect();
+    install(&mut declared.deployments, &scripts);
     declared
 }
 
@@ -112,7 +119,7 @@ fn environment(input: &Input<'_>) -> Environment {
 }
 
 /// What the task says beside its script.
-fn complete(deployment: &mut Deployment, root: Node<'_>, input: &Input<'_>) {
+fn complete(deployment: &mut Deployment, root: Node<'_>) {
     for (variable, filled) in FILLED {
         deployment.fill(variable, filled);
     }
@@ -135,18 +142,30 @@ fn complete(deployment: &mut Deployment, root: Node<'_>, input: &Input<'_>) {
         deployment.mark_unresolved("accelerators");
         deployment.mark_unresolved("accelerator_type");
     }
-    if deployment.engine_version.is_none()
-        && let Some(engine) = deployment.engine.as_ref().map(|engine| engine.value)
-    {
-        let scripts = ["setup", "run"].into_iter().filter_map(|key| root.get(key));
-        let mut found =
-            scripts.filter_map(|script| pinned(&Text::of_node(input.world.sources(), script), engine));
-        deployment.engine_version = found.next();
+}
+
+/// Gives deployments without a release the one that a script installs.
+pub(super) fn install(deployments: &mut [Deployment], scripts: &[Text]) {
+    // A script may start an engine many times; each engine is looked for once.
+    let mut known: Vec<(Engine, Option<Fact<String>>)> = Vec::new();
+    for deployment in deployments {
+        let Some(engine) = deployment.engine.as_ref().map(|engine| engine.value) else {
+            continue;
+        };
+        if deployment.engine_version.is_some() {
+            continue;
+        }
+        if !known.iter().any(|(one, _)| *one == engine) {
+            let found = scripts.iter().find_map(|script| pinned(script, engine));
+            known.push((engine, found));
+        }
+        let found = known.iter().find(|(one, _)| *one == engine);
+        deployment.engine_version = found.and_then(|(_, release)| release.clone());
     }
 }
 
 /// The release that a script installs with pip (`vllm==0.6.1`).
-pub(super) fn pinned(script: &Text, engine: Engine) -> Option<Fact<String>> {
+fn pinned(script: &Text, engine: Engine) -> Option<Fact<String>> {
     let value = script.value();
     let package = match engine {
         Engine::Vllm => "vllm",
@@ -243,7 +262,7 @@ fn parts(text: &str) -> Vec<std::ops::Range<usize>> {
         .strip_prefix('{')
         .and_then(|rest| rest.strip_suffix('}'));
     let Some(inner) = inner.filter(|_| !text.contains("{{")) else {
-        return vec![0..text.len()];
+        return std::iter::once(0..text.len()).collect();
     };
     let mut start = text.find('{').map_or(0, |at| at + 1);
     let mut found = Vec::new();

@@ -73,7 +73,7 @@ fn deployments(service: &Service<'_>, project: &Project<'_>) -> Started {
     let input = project.input();
     let mut started = container.deployments(input, Format::Compose, &name);
     if started.deployments.is_empty() && started.downloads.is_empty() {
-        started = built::deployments(service, project, container);
+        started = built::deployments(service, project, &container);
     }
     for deployment in &mut started.deployments {
         if let [only] = started.downloads.as_slice()
