@@ -228,6 +228,21 @@ fn the_host_side_of_a_mount_names_the_model() {
 }
 
 #[test]
+fn an_option_file_that_is_mounted_is_read() {
+    let world = world(&[
+        ("conf/vllm.yaml", "max-model-len: 2048\ntensor-parallel-size: 2\n"),
+        (
+            COMPOSE,
+            "services:\n  llm:\n    image: vllm/vllm-openai\n    command: --model a/b --config /conf/vllm.yaml\n    volumes: [./conf:/conf:ro]\n  other:\n    image: vllm/vllm-openai\n    command: --model a/b --config /c.yaml\n    configs: [{source: c, target: /c.yaml}]\nconfigs: {c: {content: 'max-model-len: 1024'}}\n",
+        ),
+    ]);
+    let found = read(&world, COMPOSE).deployments;
+    assert_eq!(found[0].settings.count("context"), Some(2048));
+    assert_eq!(found[0].settings.count("tensor_parallel"), Some(2));
+    assert_eq!(found[1].settings.count("context"), Some(1024));
+}
+
+#[test]
 fn an_ollama_server_serves_what_is_pulled_beside_it() {
     let own = "services:\n  ollama:\n    image: ollama/ollama\n    entrypoint: [sh, -c]\n    command: ['ollama serve & sleep 5; ollama pull qwen3:8b; wait']\n    environment: [OLLAMA_CONTEXT_LENGTH=16384, OLLAMA_NUM_PARALLEL=2, OLLAMA_KV_CACHE_TYPE=q8_0]\n";
     let found = one(COMPOSE, own);
