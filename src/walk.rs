@@ -124,7 +124,7 @@ fn file(path: &Path, named: bool, found: &mut Found) {
         "env" => {
             found.companions.insert(display(path), owned);
         }
-        _ if name == ".env" => {
+        _ if name == ".env" || name.starts_with(".env.") => {
             found.companions.insert(display(path), owned);
         }
         _ if named => {

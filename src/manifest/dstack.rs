@@ -6,7 +6,7 @@
 use super::command::{Environment, Text, Words};
 use super::container::Container;
 use super::{
-    AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, plain_keys, skypilot,
+    AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, scalars, skypilot,
 };
 use crate::fact::Fact;
 use crate::machine::quantity::parse_bytes;
@@ -42,6 +42,9 @@ pub fn read(input: &Input<'_>) -> Declared {
         complete(&mut deployment, input);
         declared.deployments.push(deployment);
     }
+    if let Some(commands) = input.root.get("commands") {
+        skypilot::install(&mut declared.deployments, &[script(commands, input)]);
+    }
     declared
 }
 
@@ -53,10 +56,11 @@ fn container(input: &Input<'_>) -> Container {
         .trim_end_matches(".yaml")
         .trim_end_matches(".yml")
         .trim_end_matches(".dstack");
-    let name = plain_keys::text(root, &["name"]).unwrap_or_else(|| Fact::derived(stem.to_owned(), [root.span()]));
+    let name =
+        scalars::text(root, &["name"]).unwrap_or_else(|| Fact::derived(stem.to_owned(), [root.span()]));
     let mut container = Container::new(name, root.span());
     container.environment = environment(input);
-    container.image = plain_keys::text(root, &["image"]);
+    container.image = scalars::text(root, &["image"]);
     if let Some(entrypoint) = root.get("entrypoint").filter(|node| node.text().is_some()) {
         container.entrypoint = Some(Words::Line(Text::of_node(sources, entrypoint)));
     }
@@ -71,7 +75,7 @@ fn container(input: &Input<'_>) -> Container {
         .map(|gpu| accelerators(gpu, input))
         .unwrap_or_default();
     container.shm_bytes = resources
-        .and_then(|resources| plain_keys::text(resources, &["shm_size"]))
+        .and_then(|resources| scalars::text(resources, &["shm_size"]))
         .and_then(|size| {
             Some(Fact {
                 value: parse_bytes(&size.value)?,
@@ -130,8 +134,8 @@ fn complete(deployment: &mut Deployment, input: &Input<'_>) {
     for (variable, filled) in FILLED {
         deployment.fill(variable, filled);
     }
-    plain_keys::declare_all(deployment, root, &[(&["nodes"], "nodes")]);
-    let replicas = plain_keys::text(root, &["replicas"]).and_then(|replicas| {
+    scalars::declare_all(deployment, root, &[(&["nodes"], "nodes")]);
+    let replicas = scalars::text(root, &["replicas"]).and_then(|replicas| {
         let least = replicas.value.split("..").next().unwrap_or("").to_owned();
         least.parse::<u64>().is_ok().then(|| replicas.map(|_| least))
     });
@@ -139,13 +143,7 @@ fn complete(deployment: &mut Deployment, input: &Input<'_>) {
         deployment.settings.set("replicas", replicas);
     }
     let model = root.get("model").map(|model| model.get("name").unwrap_or(model));
-    deployment.model_hints.extend(model.and_then(plain_keys::fact));
-    if deployment.engine_version.is_none()
-        && let Some(engine) = deployment.engine.as_ref().map(|engine| engine.value)
-        && let Some(commands) = root.get("commands")
-    {
-        deployment.engine_version = skypilot::pinned(&script(commands, input), engine);
-    }
+    deployment.model_hints.extend(model.and_then(scalars::fact));
 }
 
 /// `gpu`: a number, `H100:8`, `nvidia:A100,H100:80GB:2`, `24GB..`, or a mapping of the same.
@@ -161,7 +159,8 @@ fn accelerators(gpu: Node<'_>, input: &Input<'_>) -> Accelerators {
                 let mut end = start + part.len();
                 // `A100:80GB` is one name: there is an A100 of another size too.
                 let is_name = part.contains(|c: char| c.is_ascii_alphabetic()) && !is_memory(part);
-                if let Some(memory) = parts.next_if(|next| is_name && is_memory(next) && !next.contains("..")) {
+                if let Some(memory) = parts.next_if(|next| is_name && is_memory(next) && !next.contains(".."))
+                {
                     end += 1 + memory.len();
                 }
                 requirement(&text, start..end, &mut found);
@@ -234,3 +233,78 @@ fn is_memory(part: &str) -> bool {
 
 /// Most alternatives that are kept.
 const MAX_KINDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::fixtures::{deployments, one, survives, words};
+
+    const SERVICE: &str = "type: service\nname: chat\nmodel: org/chat\nimage: vllm/vllm-openai:v0.9.2\nenv:\n  - HF_TOKEN\n  - MODEL=org/model\ncommands:\n  - pip install x\n  - |\n    vllm serve $MODEL \\\n      --tensor-parallel-size $DSTACK_GPUS_NUM\nport: 8000\nresources:\n  gpu: MI300X:8\n  shm_size: 32GB\nreplicas: 1..4\n";
+
+    fn gpu(requirement: &str) -> (Vec<String>, Option<u64>) {
+        let text = format!(
+            "type: service\nport: 1\ncommands: [vllm serve a/b]\nresources: {{gpu: {requirement}}}\n"
+        );
+        let accelerators = one(".dstack.yml", &text).accelerators;
+        let names = accelerators
+            .kinds
+            .iter()
+            .map(|kind| kind.name.value.clone())
+            .collect();
+        (names, accelerators.number())
+    }
+
+    #[test]
+    fn a_service_is_a_deployment() {
+        let found = one(".dstack.yml", SERVICE);
+        assert_eq!(words(&found)[0], "org/model");
+        assert_eq!(found.accelerators.number(), Some(8));
+        assert_eq!(found.settings.count("replicas"), Some(1));
+        assert_eq!(found.settings.count("shm_bytes"), Some(32_000_000_000));
+        assert_eq!(
+            found.model_hints.last().map(|hint| hint.value.as_str()),
+            Some("org/chat")
+        );
+    }
+
+    #[test]
+    fn requirements_have_many_notations() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(gpu("H100"), (names(&["H100"]), Some(1)));
+        assert_eq!(gpu("'nvidia:A100,L40S:2'"), (names(&["A100", "L40S"]), Some(2)));
+        assert_eq!(gpu("'A100:80GB:4'"), (names(&["A100:80GB"]), Some(4)));
+        assert_eq!(gpu("24GB.."), (names(&[]), Some(1)));
+        assert_eq!(gpu("2"), (names(&[]), Some(2)));
+        assert_eq!(gpu("'H100:2..8'"), (names(&["H100"]), Some(2)));
+        assert_eq!(
+            gpu("{name: [H100, H200], count: 8, memory: 80GB..}"),
+            (names(&["H100", "H200"]), Some(8))
+        );
+    }
+
+    #[test]
+    fn the_platforms_count_is_known_on_each_machine() {
+        let mut found = one(".dstack.yml", SERVICE);
+        found.settings.set(
+            "tensor_parallel",
+            Fact::derived("${DSTACK_GPUS_NUM}".to_owned(), []),
+        );
+        assert_eq!(found.settings_on(8).count("tensor_parallel"), Some(8));
+    }
+
+    #[test]
+    fn other_tasks_are_left_alone() {
+        for text in [
+            "type: task\ncommands: [python train.py]\nresources: {gpu: 1}\n",
+            "type: service\nname: x\n",
+            "type: fleet\nnodes: 2\n",
+        ] {
+            assert!(deployments(".dstack.yml", text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        survives(".dstack.yml", SERVICE);
+    }
+}

@@ -141,3 +141,86 @@ fn one_line(command: &Text) -> Text {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::Engine;
+    use crate::manifest::Count;
+    use crate::manifest::fixtures::{deployments, one, survives, words};
+
+    const CONFIG: &str = "macros:\n  port: --port ${PORT}\n  srv: llama-server ${port} -ngl 99\n  ctx: 65536\nmodels:\n  coder:\n    macros: {ctx: 32768}\n    cmd: |\n      ${srv}\n      # the small one\n      -m /m/coder-Q4_K_M.gguf \\\n      -c ${ctx}\n    env: [CUDA_VISIBLE_DEVICES=1]\n    aliases: [gpt]\n  chat:\n    cmd: ${srv} -m /m/${MODEL_ID}.gguf -c ${ctx}\n";
+
+    #[test]
+    fn macros_are_put_in_and_a_models_own_win_for_it_alone() {
+        let found = deployments("config.yaml", CONFIG);
+        assert_eq!(
+            words(&found[0]),
+            [
+                "--port",
+                "${PORT}",
+                "-ngl",
+                "99",
+                "-m",
+                "/m/coder-Q4_K_M.gguf",
+                "-c",
+                "32768"
+            ]
+        );
+        assert_eq!(
+            words(&found[1]),
+            [
+                "--port",
+                "${PORT}",
+                "-ngl",
+                "99",
+                "-m",
+                "/m/chat.gguf",
+                "-c",
+                "65536"
+            ]
+        );
+        assert_eq!(found[0].name.value, "coder");
+        assert_eq!(
+            found[0].engine.as_ref().map(|engine| engine.value),
+            Some(Engine::LlamaCpp)
+        );
+    }
+
+    #[test]
+    fn devices_that_a_model_is_shown_are_counted() {
+        let found = deployments("config.yaml", CONFIG);
+        let count = |at: usize| found[at].accelerators.count.as_ref().map(|count| count.value);
+        assert_eq!((count(0), count(1)), (Some(Count::Number(1)), None));
+    }
+
+    #[test]
+    fn a_container_in_a_command_is_followed() {
+        let text = "models:\n  a:\n    cmd: docker run --rm --gpus all -v /m:/m ghcr.io/ggml-org/llama.cpp:server-cuda -m /m/a.gguf -c 4096\n    proxy: http://x\n";
+        assert_eq!(
+            words(&one("config.yaml", text)),
+            ["-m", "/m/a.gguf", "-c", "4096"]
+        );
+    }
+
+    #[test]
+    fn macros_that_refer_to_each_other_end() {
+        let text = "macros: {a: '${b} ${b}', b: '${a} ${a}'}\nmodels: {m: {cmd: 'llama-server -m x.gguf --alias ${a}'}}\n";
+        assert_eq!(deployments("config.yaml", text).len(), 1);
+    }
+
+    #[test]
+    fn other_tables_of_models_are_left_alone() {
+        for text in [
+            "models: {a: {model: b}}\n",
+            "models: [a]\n",
+            "services: {a: {image: x}}\nmodels: {a: {cmd: llama-server}}\n",
+        ] {
+            assert!(deployments("config.yaml", text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        survives("config.yaml", CONFIG);
+    }
+}

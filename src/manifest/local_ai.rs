@@ -4,7 +4,7 @@
 //! none of ours. Source: mudler/LocalAI `core/config/model_config.go` (ModelConfig, LLMConfig), `core/gallery`.
 
 use super::command;
-use super::{Declared, Deployment, Format, Input, plain_keys};
+use super::{Declared, Deployment, Format, Input, scalars};
 use crate::engine::Engine;
 use crate::fact::Fact;
 use crate::source::tree::{Node, Shape, Tree};
@@ -53,7 +53,7 @@ pub fn read(input: &Input<'_>) -> Declared {
     match embedded(input) {
         Some(tree) => {
             let roots = tree.documents.iter().map(crate::source::tree::Document::root);
-            let outer = plain_keys::text(input.root, &["name"]);
+            let outer = scalars::text(input.root, &["name"]);
             declared
                 .deployments
                 .extend(roots.filter_map(|root| deployment(root, outer.clone(), input)));
@@ -90,12 +90,14 @@ fn is_template(root: Node<'_>) -> bool {
 }
 
 fn deployment(root: Node<'_>, outer: Option<Fact<String>>, input: &Input<'_>) -> Option<Deployment> {
-    let model = plain_keys::text(root, &["parameters", "model"]);
-    let backend = plain_keys::text(root, &["backend"]);
+    let model = scalars::text(root, &["parameters", "model"]);
+    let backend = scalars::text(root, &["backend"]);
     let runs = runs(backend.as_ref(), model.as_ref())?;
     // A template for models that are named elsewhere serves none.
     let model = model?;
-    let name = plain_keys::text(root, &["name"]).or(outer).unwrap_or_else(|| model.clone());
+    let name = scalars::text(root, &["name"])
+        .or(outer)
+        .unwrap_or_else(|| model.clone());
     let mut found = Deployment::new(name.clone(), input.source().id(), root.span(), Format::LocalAi);
     let place = backend.and_then(|backend| backend.span()).unwrap_or(root.span());
     match runs {
@@ -103,7 +105,7 @@ fn deployment(root: Node<'_>, outer: Option<Fact<String>>, input: &Input<'_>) ->
         Runs::Server(server) => found.server = Some(Fact::derived(server, [place])),
     }
     settings(&mut found, root);
-    plain_keys::declare_model(&mut found, model);
+    scalars::declare_model(&mut found, model);
     downloads(&mut found, root);
     found.model_hints.push(name);
     Some(found)
@@ -118,11 +120,11 @@ fn settings(found: &mut Deployment, root: Node<'_>) {
         Some(Engine::Vllm | Engine::Sglang) => ("max_model_len", "context"),
         _ => ("context_size", "context"),
     };
-    plain_keys::declare_all(found, root, &[(&[key], id)]);
-    plain_keys::declare_all(found, root, &SETTINGS);
+    scalars::declare_all(found, root, &[(&[key], id)]);
+    scalars::declare_all(found, root, &SETTINGS);
     if let (Some(engine), Some(options)) = (engine, root.get("engine_args")) {
         for (id, value) in command::option_file(engine, options).settings.iter() {
-            plain_keys::declare(found, id, value.clone());
+            scalars::declare(found, id, value.clone());
         }
     }
     // `options: [parallel:4]` (backend/cpp/llama-cpp/grpc-server.cpp, `params_parse`).
@@ -130,7 +132,7 @@ fn settings(found: &mut Deployment, root: Node<'_>) {
         .get("options")
         .into_iter()
         .flat_map(Node::items)
-        .filter_map(plain_keys::fact)
+        .filter_map(scalars::fact)
     {
         if let Some(("parallel" | "n_parallel", count)) = option.value.split_once(':') {
             let count = count.to_owned();
@@ -143,9 +145,9 @@ fn settings(found: &mut Deployment, root: Node<'_>) {
 fn downloads(found: &mut Deployment, root: Node<'_>) {
     let model = found.model.as_ref().map(|model| model.value.clone());
     for file in root.get("download_files").into_iter().flat_map(Node::items) {
-        let name = plain_keys::text(file, &["filename"]).map(|name| name.value);
+        let name = scalars::text(file, &["filename"]).map(|name| name.value);
         if name.is_some() && name == model {
-            found.model_hints.extend(plain_keys::text(file, &["uri"]));
+            found.model_hints.extend(scalars::text(file, &["uri"]));
         }
     }
 }
@@ -160,7 +162,13 @@ enum Runs {
 const SERVERS: [&str; 6] = ["exllama", "autogptq", "rwkv", "mamba", "tinygrad", "ds4"];
 
 /// Parts of names of backends for other tasks that are built on an engine of ours.
-const OTHERS: [&str; 5] = ["audio", "musicgen", "embeddings", "sentencetransformers", "rerank"];
+const OTHERS: [&str; 5] = [
+    "audio",
+    "musicgen",
+    "embeddings",
+    "sentencetransformers",
+    "rerank",
+];
 
 /// What a backend runs: its name may carry the device it was built for (`cuda12-llama-cpp`, `vllm-development`). A
 /// model without one is run by llama.cpp where it is a GGUF file.
@@ -193,4 +201,67 @@ fn runs(backend: Option<&Fact<String>>, model: Option<&Fact<String>>) -> Option<
     } else {
         return None;
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::fixtures::{deployments, one, read, survives, world};
+
+    const MODEL: &str = "name: chat\nbackend: cuda12-llama-cpp\ncontext_size: 8192\ncache_type_k: q8_0\ngpu_layers: 99\noptions: [use_jinja:true, parallel:4]\nparameters:\n  model: chat-Q4_K_M.gguf\n  max_tokens: 100\ntemplate:\n  chat: |\n    {{ if .System }}{{.Input}}{{ end }}\n";
+    const ENTRY: &str = "name: vision\nconfig_file: |\n  backend: vllm\n  parameters:\n    model: org/vision\n  max_model_len: 32768\n  context_size: 5\n  engine_args: {max_num_seqs: 7}\n";
+
+    #[test]
+    fn a_model_file_is_read() {
+        let found = one("chat.yaml", MODEL);
+        assert_eq!(
+            found.engine.as_ref().map(|engine| engine.value),
+            Some(Engine::LlamaCpp)
+        );
+        assert_eq!(found.settings.count("ctx_size"), Some(8192));
+        assert_eq!(found.settings.count("parallel"), Some(4));
+        assert_eq!(found.settings.text("cache_type_k"), Some("q8_0"));
+    }
+
+    #[test]
+    fn a_gallery_entry_is_read_with_the_places_of_its_own_file() {
+        let world = world(&[("vision.yaml", ENTRY)]);
+        let found = read_all(&world);
+        assert_eq!(found.settings.count("context"), Some(32768));
+        assert_eq!(found.settings.count("max_sequences"), Some(7));
+        let span = found.model.as_ref().unwrap().span().unwrap();
+        assert_eq!(world.source(span.file()).unwrap().slice(span), "org/vision");
+    }
+
+    fn read_all(world: &crate::manifest::World) -> Deployment {
+        read(world, "vision.yaml").deployments.remove(0)
+    }
+
+    #[test]
+    fn a_template_without_a_model_and_backends_for_other_tasks_declare_nothing() {
+        for text in [
+            "name: x\nconfig_file: |\n  context_size: 4096\n  template: {chat: x}\n",
+            "name: x\nbackend: whisper\nparameters: {model: ggml-base.bin}\nf16: true\n",
+            "name: x\nbackend: diffusers\nparameters: {model: org/sd}\nf16: true\n",
+            "parameters: {model: x}\n",
+            "name: job\nparameters: {model: x}\n",
+        ] {
+            assert!(deployments("x.yaml", text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gguf_file_without_a_backend_is_llama_cpps() {
+        let found = one(
+            "x.yaml",
+            "name: a\nf16: true\nparameters: {model: a.Q4_K_M.gguf}\n",
+        );
+        assert_eq!(found.engine_name(), Some("llama.cpp"));
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        survives("chat.yaml", MODEL);
+        survives("vision.yaml", ENTRY);
+    }
 }

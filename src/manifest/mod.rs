@@ -12,15 +12,17 @@ pub mod custom;
 pub mod dstack;
 mod filled;
 mod keys;
+#[cfg(test)]
+mod fixtures;
 pub mod kubernetes;
 pub mod llama_swap;
 pub mod local_ai;
 pub mod modelfile;
 pub mod option_files;
-mod plain_keys;
 pub mod own;
 pub mod read;
 pub mod values;
+mod scalars;
 pub mod skypilot;
 pub mod tabby;
 pub mod truss;

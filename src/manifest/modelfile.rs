@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{Declared, Deployment, Format, Parsed, World, plain_keys};
+use super::{Declared, Deployment, Format, Parsed, World, scalars};
 use crate::engine::Engine;
 use crate::engine::flags::FlagTable;
 use crate::fact::Fact;
@@ -112,7 +112,7 @@ fn deployment(file: &Parsed, instructions: &[Instruction<'_>]) -> Option<Deploym
     let whole = source.span(0..text.len());
     let mut found = Deployment::new(model.clone(), source.id(), whole, Format::Modelfile);
     found.engine = Some(Fact::derived(Engine::Ollama, [whole]));
-    plain_keys::declare_model(&mut found, model);
+    scalars::declare_model(&mut found, model);
     // Ollama tells a projector by the type in its header; a second file is one in practice.
     if let Some(projector) = models.next() {
         found.settings.set("mmproj", projector);
@@ -150,7 +150,7 @@ fn parameter(
         .find(&flag)
         .and_then(|(flag, _)| flag.setting.as_deref());
     if let (Some(id), Some(value)) = (setting, fact(&value)) {
-        plain_keys::declare(deployment, id, value);
+        scalars::declare(deployment, id, value);
     }
 }
 
@@ -281,5 +281,136 @@ impl Scanner<'_> {
         let word = line.find(char::is_whitespace).unwrap_or(line.len());
         let rest = line.get(word..).unwrap_or("");
         self.value_end(start + word + (rest.len() - rest.trim_start().len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::fixtures::{deployments, one, survives, world};
+    use crate::source::{FileId, SourceFile};
+
+    const FULL: &str = "# a coder\nFROM hf.co/org/Model-GGUF:Q5_K_M\nFROM ./mmproj.gguf\nADAPTER ./lora.gguf\nPARAMETER num_ctx 40960\nparameter NUM_GPU 99\nPARAMETER stop \"<|im_end|>\"\nTEMPLATE \"\"\"{{ if .System }}FROM inside\nPARAMETER num_ctx 1\n{{ end }}\"\"\"\nSYSTEM \"\"\"\"Be brief.\"\"\"\"\n#PARAMETER num_ctx 2\n";
+
+    fn setting<'d>(deployment: &'d Deployment, id: &str) -> Option<&'d str> {
+        deployment.settings.text(id)
+    }
+
+    #[test]
+    fn names_of_modelfiles_are_known() {
+        for name in [
+            "Modelfile",
+            "Modelfile.chat",
+            "modelfile",
+            "qwen.modelfile",
+            "qwen.Modelfile",
+        ] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "Modelfile.md",
+            "Dockerfile",
+            "Modelfiles",
+            "modelfile.py",
+            "my-Modelfile",
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_instruction_is_read_and_text_in_quotes_is_not() {
+        let found = one("Modelfile", FULL);
+        assert_eq!(
+            found.model.as_ref().map(|model| model.value.as_str()),
+            Some("hf.co/org/Model-GGUF:Q5_K_M")
+        );
+        assert_eq!(setting(&found, "num_ctx"), Some("40960"));
+        assert_eq!(setting(&found, "num_gpu"), Some("99"));
+        assert_eq!(setting(&found, "mmproj"), Some("./mmproj.gguf"));
+        assert_eq!(setting(&found, "lora"), Some("./lora.gguf"));
+    }
+
+    #[test]
+    fn values_have_their_own_characters() {
+        let text = "FROM  qwen3:8b \r\nPARAMETER   num_ctx\t 8192 \r\n";
+        let world = world(&[("Modelfile", text)]);
+        let found = read(&world.files()[0], &world).deployments.remove(0);
+        let shown = |fact: &Fact<String>| {
+            let span = fact.span().unwrap();
+            world.source(span.file()).unwrap().slice(span).to_owned()
+        };
+        assert_eq!(shown(found.model.as_ref().unwrap()), "qwen3:8b");
+        assert_eq!(shown(found.settings.get("num_ctx").unwrap()), "8192");
+    }
+
+    #[test]
+    fn the_last_line_needs_no_end() {
+        assert_eq!(
+            setting(&one("Modelfile", "FROM a\nPARAMETER num_ctx 1024"), "num_ctx"),
+            Some("1024")
+        );
+    }
+
+    #[test]
+    fn the_last_of_several_parameters_counts() {
+        let text = "FROM a\nPARAMETER num_ctx 1\nPARAMETER num_ctx \"2\"\n";
+        assert_eq!(setting(&one("Modelfile", text), "num_ctx"), Some("2"));
+    }
+
+    #[test]
+    fn prose_over_several_lines_without_quotes_hides_nothing() {
+        let text = "FROM a\nSYSTEM You are brief.\nAnd polite, always.\nPARAMETER num_ctx 2048\n";
+        assert_eq!(setting(&one("Modelfile", text), "num_ctx"), Some("2048"));
+    }
+
+    #[test]
+    fn quotes_that_never_close_end_with_their_line() {
+        let text = "FROM a\nSYSTEM \"\"\"never closed\nPARAMETER num_ctx 2048\n";
+        assert_eq!(setting(&one("Modelfile", text), "num_ctx"), Some("2048"));
+    }
+
+    #[test]
+    fn a_file_that_only_has_the_name_is_left_alone() {
+        for text in [
+            "",
+            "# nothing\n",
+            "PARAMETER num_ctx 1\n",
+            "FROM python:3\nRUN pip install x\nCOPY . .\n",
+            "all: build\n\tcc x.c\n",
+            "FROM\n",
+        ] {
+            assert!(deployments("Modelfile", text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_filled_in_later_is_unresolved() {
+        assert_eq!(one("Modelfile", "FROM ${BASE}\n").unresolved, ["model"]);
+    }
+
+    #[test]
+    fn comments_are_those_of_lines_and_not_of_texts() {
+        let source = SourceFile::new(
+            FileId::from_index(0),
+            "Modelfile",
+            "# one\nFROM a\nSYSTEM \"\"\"\n# no\n\"\"\"\n  # two \n",
+        );
+        let texts: Vec<String> = comments(&source)
+            .into_iter()
+            .map(|comment| comment.text)
+            .collect();
+        assert_eq!(texts, [" one", " two"]);
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        survives("Modelfile", FULL);
+    }
+
+    #[test]
+    fn a_hostile_file_is_read_once() {
+        let many = "SYSTEM \"\"\"x\nPARAMETER stop \"\n".repeat(100_000);
+        assert_eq!(deployments("Modelfile", &format!("FROM a\n{many}")).len(), 1);
     }
 }

@@ -5,7 +5,7 @@
 //! engine. What the keys set is the business of [`super::command::option_file`].
 
 use super::command;
-use super::{Declared, Deployment, Format, Input, plain_keys};
+use super::{Declared, Deployment, Format, Input, scalars};
 use crate::engine::Engine;
 use crate::engine::flags::FlagTable;
 use crate::fact::Fact;
@@ -36,7 +36,7 @@ const PARALLEL: [&str; 8] = [
 ];
 
 /// In the order in which they are tried. The names are flags of each engine, see `catalog/engines`; TensorRT-LLM's
-/// options are fields of `TorchLlmArgs` and `TrtLlmArgs` (tensorrt_llm/llmapi/llm_args.py).
+/// options are fields of `TorchLlmArgs` and `TrtLlmArgs` (`tensorrt_llm/llmapi/llm_args.py`).
 const KINDS: [Kind; 3] = [
     Kind {
         engine: Engine::TensorrtLlm,
@@ -201,16 +201,16 @@ fn deployment(input: &Input<'_>, kind: &Kind) -> Deployment {
     found.engine = Some(Fact::derived(kind.engine, [root.span()]));
     let options = command::option_file(kind.engine, root);
     for (id, value) in options.settings.iter() {
-        plain_keys::declare(&mut found, id, value.clone());
+        scalars::declare(&mut found, id, value.clone());
     }
     for id in &options.unresolved {
         found.mark_unresolved(id);
     }
     let model = ["model", "model-path", "model_path", "model_tag"]
         .iter()
-        .find_map(|key| plain_keys::text(root, &[key]));
+        .find_map(|key| scalars::text(root, &[key]));
     if let Some(model) = model {
-        plain_keys::declare_model(&mut found, model);
+        scalars::declare_model(&mut found, model);
     }
     let served = root
         .get("served-model-name")
@@ -219,7 +219,7 @@ fn deployment(input: &Input<'_>, kind: &Kind) -> Deployment {
         Shape::Sequence => node.items().collect(),
         _ => vec![node],
     });
-    found.model_hints.extend(names.filter_map(plain_keys::fact));
+    found.model_hints.extend(names.filter_map(scalars::fact));
     found
 }
 
@@ -272,4 +272,69 @@ fn is_flag(engine: Engine, key: &str) -> bool {
 /// A key as it is compared: `_` and `-` are alike.
 fn normal(key: &str) -> String {
     key.trim().trim_start_matches("--").replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::Format;
+    use crate::manifest::fixtures::{deployments, one, survives};
+
+    const VLLM: &str = "model: Qwen/Qwen3-30B-A3B\nmax-model-len: 32768\ntensor_parallel_size: 2\ngpu-memory-utilization: 0.92\nserved-model-name: [qwen, chat]\nenforce-eager: true\n";
+    const SGLANG: &str = "model-path: deepseek-ai/DeepSeek-R1\ncontext-length: \"9600\"\nmem-fraction-static: \"0.9\"\ntp-size: 8\n";
+    const TRTLLM: &str = "tensor_parallel_size: 4\nmax_batch_size: 64\nmax_seq_len: 8448\nkv_cache_config:\n  free_gpu_memory_fraction: 0.8\n  dtype: fp8\n";
+
+    #[test]
+    fn options_of_vllm_are_read() {
+        let found = one("serve.yaml", VLLM);
+        assert_eq!(
+            (found.format, found.name.value.as_str()),
+            (Format::VllmConfig, "serve")
+        );
+        assert_eq!(
+            found.model.as_ref().map(|model| model.value.as_str()),
+            Some("Qwen/Qwen3-30B-A3B")
+        );
+        assert_eq!(found.settings.count("context"), Some(32768));
+        assert_eq!(found.settings.count("tensor_parallel"), Some(2));
+        assert_eq!(found.model_hints.len(), 2);
+    }
+
+    #[test]
+    fn options_of_sglang_may_be_texts() {
+        let found = one("decode.yaml", SGLANG);
+        assert_eq!(found.format, Format::SglangConfig);
+        assert_eq!(found.settings.count("context"), Some(9600));
+        assert_eq!(found.settings.count("tensor_parallel"), Some(8));
+    }
+
+    #[test]
+    fn options_of_tensorrt_llm_are_nested() {
+        let found = one("agg.yaml", TRTLLM);
+        assert_eq!(found.format, Format::TrtllmConfig);
+        assert_eq!(found.settings.text("kv_cache"), Some("fp8"));
+        assert_eq!(found.settings.text("free_memory_fraction"), Some("0.8"));
+    }
+
+    #[test]
+    fn files_that_share_words_with_them_are_left_alone() {
+        for text in [
+            "model: gpt-4o\ntemperature: 0.2\nmax_tokens: 100\n",
+            "max_model_len: 4096\n",
+            "model: a/b\nmax_model_len: 4096\ngpu_memory_utilization: 0.9\ntemperature: 0.7\nmax_tokens: 64\n",
+            "model: a/b\nmax_seq_length: 2048\nlora_r: 16\nlora_alpha: 32\nquantization: nf4\n",
+            "base_model: a/b\ntensor_parallel_size: 2\nvllm: {max_model_len: 4096, gpu_memory_utilization: 0.9}\n",
+            "model: {name: a}\nmax-model-len: 4096\ngpu-memory-utilization: 0.9\n",
+            "- max-model-len: 4096\n  tensor-parallel-size: 2\n",
+            "max_batch_size: 8\nbackend: pytorch\n",
+        ] {
+            assert!(deployments("config.yaml", text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        for text in [VLLM, SGLANG, TRTLLM] {
+            survives("x.yaml", text);
+        }
+    }
 }

@@ -7,7 +7,7 @@
 
 use super::command::{Environment, Text, Words};
 use super::container::Container;
-use super::{AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, plain_keys};
+use super::{AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, scalars};
 use crate::engine::Engine;
 use crate::fact::Fact;
 use crate::source::tree::{Node, Shape};
@@ -39,9 +39,16 @@ pub fn read(input: &Input<'_>) -> Declared {
     declared.findings = started.findings;
     for mut deployment in started.deployments {
         deployment.model_hints.extend(started.downloads.iter().cloned());
-        complete(&mut deployment, root, input);
+        complete(&mut deployment, root);
         declared.deployments.push(deployment);
     }
+    let text = |script| Text::of_node(input.world.sources(), script);
+    let scripts: Vec<Text> = ["setup", "run"]
+        .into_iter()
+        .filter_map(|key| root.get(key))
+        .map(text)
+        .collect();
+    install(&mut declared.deployments, &scripts);
     declared
 }
 
@@ -54,7 +61,7 @@ fn container(input: &Input<'_>) -> Container {
         .get("resources")
         .map(|resources| accelerators(resources, input))
         .unwrap_or_default();
-    if let Some(image) = plain_keys::text(root, &["resources", "image_id"]) {
+    if let Some(image) = scalars::text(root, &["resources", "image_id"]) {
         let bare = image
             .value
             .strip_prefix("docker:")
@@ -74,7 +81,7 @@ fn container(input: &Input<'_>) -> Container {
 
 /// The task's name, else that of its file.
 fn name(input: &Input<'_>) -> Fact<String> {
-    plain_keys::text(input.root, &["name"]).unwrap_or_else(|| {
+    scalars::text(input.root, &["name"]).unwrap_or_else(|| {
         let file = input.file.name();
         let stem = file
             .trim_end_matches(".yaml")
@@ -112,15 +119,15 @@ fn environment(input: &Input<'_>) -> Environment {
 }
 
 /// What the task says beside its script.
-fn complete(deployment: &mut Deployment, root: Node<'_>, input: &Input<'_>) {
+fn complete(deployment: &mut Deployment, root: Node<'_>) {
     for (variable, filled) in FILLED {
         deployment.fill(variable, filled);
     }
-    plain_keys::declare_all(deployment, root, &[(&["num_nodes"], "nodes")]);
+    scalars::declare_all(deployment, root, &[(&["num_nodes"], "nodes")]);
     let service = root.get("service");
     let replicas = ["replicas", "replica_policy"].iter().find_map(|key| {
         let value = service?.get(key)?;
-        plain_keys::fact(value.get("min_replicas").unwrap_or(value))
+        scalars::fact(value.get("min_replicas").unwrap_or(value))
     });
     if let Some(replicas) = replicas.filter(|replicas| replicas.value.parse::<u64>().is_ok()) {
         deployment.settings.set("replicas", replicas);
@@ -135,18 +142,30 @@ fn complete(deployment: &mut Deployment, root: Node<'_>, input: &Input<'_>) {
         deployment.mark_unresolved("accelerators");
         deployment.mark_unresolved("accelerator_type");
     }
-    if deployment.engine_version.is_none()
-        && let Some(engine) = deployment.engine.as_ref().map(|engine| engine.value)
-    {
-        let scripts = ["setup", "run"].into_iter().filter_map(|key| root.get(key));
-        let mut found =
-            scripts.filter_map(|script| pinned(&Text::of_node(input.world.sources(), script), engine));
-        deployment.engine_version = found.next();
+}
+
+/// Gives deployments without a release the one that a script installs.
+pub(super) fn install(deployments: &mut [Deployment], scripts: &[Text]) {
+    // A script may start an engine many times; each engine is looked for once.
+    let mut known: Vec<(Engine, Option<Fact<String>>)> = Vec::new();
+    for deployment in deployments {
+        let Some(engine) = deployment.engine.as_ref().map(|engine| engine.value) else {
+            continue;
+        };
+        if deployment.engine_version.is_some() {
+            continue;
+        }
+        if !known.iter().any(|(one, _)| *one == engine) {
+            let found = scripts.iter().find_map(|script| pinned(script, engine));
+            known.push((engine, found));
+        }
+        let found = known.iter().find(|(one, _)| *one == engine);
+        deployment.engine_version = found.and_then(|(_, release)| release.clone());
     }
 }
 
 /// The release that a script installs with pip (`vllm==0.6.1`).
-pub(super) fn pinned(script: &Text, engine: Engine) -> Option<Fact<String>> {
+fn pinned(script: &Text, engine: Engine) -> Option<Fact<String>> {
     let value = script.value();
     let package = match engine {
         Engine::Vllm => "vllm",
@@ -178,7 +197,7 @@ pub(super) fn pinned(script: &Text, engine: Engine) -> Option<Fact<String>> {
 
 /// `memory: 32+`, in GiB.
 fn memory(root: Node<'_>) -> Option<Fact<u64>> {
-    let memory = plain_keys::text(root, &["resources", "memory"])?;
+    let memory = scalars::text(root, &["resources", "memory"])?;
     let digits = memory.value.trim_end_matches('+');
     let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << 30)?;
     Some(memory.map(|_| bytes))
@@ -243,7 +262,7 @@ fn parts(text: &str) -> Vec<std::ops::Range<usize>> {
         .strip_prefix('{')
         .and_then(|rest| rest.strip_suffix('}'));
     let Some(inner) = inner.filter(|_| !text.contains("{{")) else {
-        return vec![0..text.len()];
+        return std::iter::once(0..text.len()).collect();
     };
     let mut start = text.find('{').map_or(0, |at| at + 1);
     let mut found = Vec::new();
@@ -270,7 +289,9 @@ fn add(text: &Text, part: std::ops::Range<usize>, given: Option<&str>, kinds: &m
     let kind = AcceleratorKind {
         label: Some("skypilot".to_owned()),
         name,
-        count: count.or((!is_slice).then_some(1)).filter(|count| !is_slice || *count > 1),
+        count: count
+            .or((!is_slice).then_some(1))
+            .filter(|count| !is_slice || *count > 1),
     };
     let known = kinds
         .iter()
@@ -288,4 +309,94 @@ fn number(text: &str) -> Option<u64> {
     }
     let part: f64 = text.parse().ok()?;
     (part > 0.0 && part < 1.0).then_some(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::fixtures::{deployments, one, survives, words};
+
+    const TASK: &str = "name: qwen\nresources:\n  accelerators: {L4:8, A100:4, A100:8}\n  image_id: docker:vllm/vllm-openai:v0.9.2\n  memory: 64+\nnum_nodes: 2\nenvs:\n  MODEL: Qwen/Qwen3-32B\nsecrets:\n  HF_TOKEN:\nsetup: |\n  pip install vllm==0.6.1\nrun: |\n  vllm serve $MODEL --tensor-parallel-size $SKYPILOT_NUM_GPUS_PER_NODE --pipeline-parallel-size $SKYPILOT_NUM_NODES 2>&1 | tee log\nservice:\n  replica_policy:\n    min_replicas: 2\n";
+
+    fn kinds(accelerators: &str) -> Vec<(String, Option<u64>)> {
+        let text = format!("resources:\n  {accelerators}\nrun: vllm serve a/b\n");
+        let found = one("x.sky.yaml", &text);
+        let kind = |kind: AcceleratorKind| (kind.name.value, kind.count);
+        found.accelerators.kinds.into_iter().map(kind).collect()
+    }
+
+    #[test]
+    fn a_task_that_serves_is_a_deployment() {
+        let found = one("x.yaml", TASK);
+        assert_eq!(found.name.value, "qwen");
+        assert_eq!(words(&found)[..2], ["Qwen/Qwen3-32B", "--tensor-parallel-size"]);
+        assert_eq!(found.settings.count("nodes"), Some(2));
+        assert_eq!(found.settings.count("replicas"), Some(2));
+        assert_eq!(found.settings.count("host_memory_bytes"), Some(64 << 30));
+        assert_eq!(words(&found)[3..], ["--pipeline-parallel-size", "2"]);
+    }
+
+    #[test]
+    fn accelerators_have_many_notations() {
+        let one = |name: &str, count| vec![(name.to_owned(), Some(count))];
+        assert_eq!(kinds("accelerators: H100:8"), one("H100", 8));
+        assert_eq!(kinds("accelerators: H100"), one("H100", 1));
+        assert_eq!(kinds("accelerators: {H100: 8}"), one("H100", 8));
+        assert_eq!(kinds("accelerators: {H100:8}"), one("H100", 8));
+        assert_eq!(kinds("accelerators: {H100}"), one("H100", 1));
+        assert_eq!(kinds("accelerators: '{H100:8}'"), one("H100", 8));
+        assert_eq!(kinds("gpus: T4:0.5"), one("T4", 1));
+        let two = vec![("L4".to_owned(), Some(4)), ("H100".to_owned(), Some(1))];
+        assert_eq!(kinds("accelerators: ['L4:4', H100]"), two);
+        assert_eq!(
+            kinds("any_of: [{accelerators: L4:4}, {accelerators: H100, cloud: gcp}]"),
+            two
+        );
+        assert_eq!(
+            kinds("ordered: [{gpus: L4:4}, {gpus: H100:1}, {gpus: H100:1}]"),
+            two
+        );
+        assert_eq!(kinds("accelerators: tpu-v6e-8"), [("tpu-v6e-8".to_owned(), None)]);
+    }
+
+    #[test]
+    fn alternatives_of_one_count_have_a_count() {
+        let found = one(
+            "x.yaml",
+            "resources: {accelerators: [L4, A10G]}\nrun: vllm serve a/b\n",
+        );
+        assert_eq!(found.accelerators.number(), Some(1));
+        assert_eq!(one("x.yaml", TASK).accelerators.number(), None);
+    }
+
+    #[test]
+    fn the_tensor_parallel_size_follows_each_alternative() {
+        let mut found = one("x.yaml", TASK);
+        found.settings.set(
+            "tensor_parallel",
+            Fact::derived("$SKYPILOT_NUM_GPUS_PER_NODE".to_owned(), []),
+        );
+        let on = |count: u64| found.settings_on(count).count("tensor_parallel");
+        // Two nodes of 8 and of 4.
+        assert_eq!((on(16), on(8)), (Some(8), Some(4)));
+        assert_eq!(found.settings.count("tensor_parallel"), None);
+    }
+
+    #[test]
+    fn the_release_is_that_of_the_image_else_of_what_is_installed() {
+        assert_eq!(one("x.yaml", TASK).engine_version.unwrap().value, "v0.9.2");
+        let text = TASK.replace("  image_id: docker:vllm/vllm-openai:v0.9.2\n", "");
+        assert_eq!(one("x.yaml", &text).engine_version.unwrap().value, "0.6.1");
+    }
+
+    #[test]
+    fn tasks_that_train_are_left_alone() {
+        let text = "resources: {accelerators: A100:8}\nrun: torchrun --nproc_per_node 8 train.py\n";
+        assert!(deployments("x.yaml", text).is_empty());
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        survives("x.yaml", TASK);
+    }
 }

@@ -6,7 +6,9 @@
 
 use super::command::{self, Environment, Text, Words};
 use super::container::Container;
-use super::{AcceleratorKind, Accelerators, Count, Declared, Deployment, Format, Input, WeightFormat, plain_keys};
+use super::{
+    AcceleratorKind, Accelerators, Count, Declared, Deployment, Format, Input, WeightFormat, scalars,
+};
 use crate::engine::{Engine, KvType};
 use crate::fact::Fact;
 use crate::machine::quantity::parse_bytes;
@@ -43,7 +45,7 @@ pub fn read(input: &Input<'_>) -> Declared {
 }
 
 fn name(root: Node<'_>) -> Fact<String> {
-    plain_keys::text(root, &["model_name"]).unwrap_or_else(|| Fact::derived("truss".to_owned(), [root.span()]))
+    scalars::text(root, &["model_name"]).unwrap_or_else(|| Fact::derived("truss".to_owned(), [root.span()]))
 }
 
 fn container(input: &Input<'_>) -> Container {
@@ -51,7 +53,7 @@ fn container(input: &Input<'_>) -> Container {
     let sources = input.world.sources();
     let mut container = Container::new(name(root), root.span());
     container.environment = environment(root, input);
-    container.image = plain_keys::text(root, &["base_image", "image"]);
+    container.image = scalars::text(root, &["base_image", "image"]);
     if let Some(command) = root.at(&["docker_server", "start_command"]) {
         container.entrypoint = Some(Words::Line(Text::of_node(sources, command)));
     }
@@ -101,7 +103,7 @@ fn accelerators(root: Node<'_>, input: &Input<'_>) -> Accelerators {
 }
 
 fn memory(root: Node<'_>) -> Option<Fact<u64>> {
-    let memory = plain_keys::text(root, &["resources", "memory"])?;
+    let memory = scalars::text(root, &["resources", "memory"])?;
     let bytes = parse_bytes(&memory.value)?;
     Some(memory.map(|_| bytes))
 }
@@ -149,13 +151,13 @@ fn built(trt_llm: Node<'_>, input: &Input<'_>) -> Deployment {
     let place = root.entry("trt_llm").map_or(root.span(), |(key, _)| key.span());
     found.engine = Some(Fact::derived(Engine::TensorrtLlm, [place]));
     found.accelerators = accelerators(root, input);
-    plain_keys::declare_all(&mut found, trt_llm, &BUILT);
+    scalars::declare_all(&mut found, trt_llm, &BUILT);
     if let Some(bytes) = memory(root) {
         found
             .settings
             .set("host_memory_bytes", bytes.map(|bytes| bytes.to_string()));
     }
-    let repository = plain_keys::text(trt_llm, &["build", "checkpoint_repository", "repo"]);
+    let repository = scalars::text(trt_llm, &["build", "checkpoint_repository", "repo"]);
     let cached = caches(root).into_iter().next().map(|cache| cache.source);
     // The second stack needs a repository where the weights come from the cache: people give an empty one.
     let empty = repository
@@ -167,7 +169,7 @@ fn built(trt_llm: Node<'_>, input: &Input<'_>) -> Deployment {
         repository.or(cached)
     };
     if let Some(model) = model {
-        plain_keys::declare_model(&mut found, model);
+        scalars::declare_model(&mut found, model);
     }
     quantized(&mut found);
     found
@@ -187,14 +189,14 @@ fn quantized(found: &mut Deployment) {
 /// `model_metadata.engine_args`, which the Python code of older examples hands to vLLM.
 fn engine_args(arguments: Node<'_>, input: &Input<'_>) -> Option<Deployment> {
     let root = input.root;
-    let model = plain_keys::text(arguments, &["model"])?;
+    let model = scalars::text(arguments, &["model"])?;
     let mut found = Deployment::new(name(root), input.source().id(), root.span(), Format::Truss);
     found.engine = Some(Fact::derived(Engine::Vllm, [arguments.span()]));
     found.accelerators = accelerators(root, input);
     for (id, value) in command::option_file(Engine::Vllm, arguments).settings.iter() {
-        plain_keys::declare(&mut found, id, value.clone());
+        scalars::declare(&mut found, id, value.clone());
     }
-    plain_keys::declare_model(&mut found, model);
+    scalars::declare_model(&mut found, model);
     Some(found)
 }
 
@@ -215,18 +217,18 @@ fn caches(root: Node<'_>) -> Vec<Cache> {
             .collect::<Vec<_>>()
     };
     let cached = items("model_cache").into_iter().filter_map(|item| {
-        let folder = plain_keys::text(item, &["volume_folder"]);
+        let folder = scalars::text(item, &["volume_folder"]);
         Some(Cache {
-            source: plain_keys::text(item, &["repo_id"])?,
-            revision: plain_keys::text(item, &["revision"]),
+            source: scalars::text(item, &["repo_id"])?,
+            revision: scalars::text(item, &["revision"]),
             folder: folder.map(|folder| format!("/app/model_cache/{}", folder.value.trim_matches('/'))),
         })
     });
     let weights = items("weights").into_iter().filter_map(|item| {
         Some(Cache {
-            source: plain_keys::text(item, &["source"])?,
+            source: scalars::text(item, &["source"])?,
             revision: None,
-            folder: plain_keys::text(item, &["mount_location"]).map(|folder| folder.value),
+            folder: scalars::text(item, &["mount_location"]).map(|folder| folder.value),
         })
     });
     cached.chain(weights).collect()
@@ -256,5 +258,84 @@ fn cached(deployment: &mut Deployment, root: Node<'_>) {
             deployment.settings.set("model_revision", revision);
         }
         deployment.model_hints.push(cache.source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::fixtures::{deployments, one, survives, words};
+
+    const SERVER: &str = "model_name: Chat\nbase_image:\n  image: vllm/vllm-openai:v0.9.2\nmodel_cache:\n  - repo_id: org/chat\n    revision: abc\n    volume_folder: chat\ndocker_server:\n  start_command: sh -c \"truss-transfer-cli && HF_TOKEN=$(cat /secrets/t) vllm serve /app/model_cache/chat --max-model-len 4096\"\nresources:\n  accelerator: H100:2\n  memory: 24Gi\n";
+    const BUILT: &str = "model_name: Built\nresources:\n  accelerator: H100\ntrt_llm:\n  build:\n    base_model: decoder\n    checkpoint_repository:\n      repo: org/built\n      source: HF\n    max_seq_len: 32768\n    quantization_type: fp8_kv\n    tensor_parallel_count: 2\n  runtime:\n    kv_cache_free_gpu_mem_fraction: 0.8\n";
+
+    #[test]
+    fn a_container_serves_from_its_cache() {
+        let found = one("config.yaml", SERVER);
+        assert_eq!(found.name.value, "Chat");
+        assert_eq!(
+            words(&found),
+            ["/app/model_cache/chat", "--max-model-len", "4096"]
+        );
+        assert_eq!(
+            found.model_hints.last().map(|hint| hint.value.as_str()),
+            Some("org/chat")
+        );
+        assert_eq!(found.settings.text("model_revision"), Some("abc"));
+        assert_eq!(found.accelerators.number(), Some(2));
+    }
+
+    #[test]
+    fn weights_may_be_mounted() {
+        let text = SERVER.replace(
+            "model_cache:\n  - repo_id: org/chat\n    revision: abc\n    volume_folder: chat\n",
+            "weights:\n  - {source: 'hf://org/chat@abc', mount_location: /app/model_cache/chat}\n",
+        );
+        let found = one("config.yaml", &text);
+        assert_eq!(
+            found.model_hints.last().map(|hint| hint.value.as_str()),
+            Some("hf://org/chat@abc")
+        );
+    }
+
+    #[test]
+    fn an_engine_is_built_with_its_sizes() {
+        let found = one("config.yaml", BUILT);
+        assert_eq!(
+            found.engine.as_ref().map(|engine| engine.value),
+            Some(Engine::TensorrtLlm)
+        );
+        assert_eq!(
+            found.model.as_ref().map(|model| model.value.as_str()),
+            Some("org/built")
+        );
+        assert_eq!(found.settings.count("tensor_parallel"), Some(2));
+        assert_eq!(found.settings.text("quantization"), Some("fp8_kv"));
+        assert_eq!(found.weight_format().name(), "fp8");
+        assert_eq!(found.kv_cache.first().map(|kv| kv.value), Some(KvType::Fp8));
+    }
+
+    #[test]
+    fn the_second_stack_takes_its_model_from_the_cache() {
+        let text = "model_name: V2\nresources: {accelerator: B200:4}\nmodel_cache: [{repo_id: org/v2, volume_folder: v2}]\ntrt_llm:\n  inference_stack: v2\n  build: {checkpoint_repository: {repo: michaelfeil/empty-model, source: HF}}\n  runtime: {max_seq_len: 8192, tensor_parallel_size: 4, patch_kwargs: {kv_cache_config: {dtype: fp8}}}\n";
+        let found = one("config.yaml", text);
+        assert_eq!(
+            found.model.as_ref().map(|model| model.value.as_str()),
+            Some("org/v2")
+        );
+        assert_eq!(found.settings.count("context"), Some(8192));
+        assert_eq!(found.settings.text("kv_cache"), Some("fp8"));
+    }
+
+    #[test]
+    fn a_model_in_python_declares_nothing() {
+        let text = "model_name: Code\nmodel_metadata: {repo_id: org/code}\nresources: {accelerator: A10G}\n";
+        assert!(deployments("config.yaml", text).is_empty());
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        survives("config.yaml", SERVER);
+        survives("config.yaml", BUILT);
     }
 }

@@ -10,22 +10,21 @@ use crate::engine::flags::FlagTable;
 use crate::fact::Fact;
 use crate::manifest::command::{self, ImageEngine, Variable, Words};
 use crate::manifest::container::{Container, Started};
-use crate::manifest::{Deployment, Format, plain_keys};
+use crate::manifest::{Deployment, Format, scalars};
 use crate::source::tree::Node;
 
 /// The deployment of a service in which no command was recognized, if it serves a model all the same.
-pub(super) fn deployments(service: &Service<'_>, project: &Project<'_>, container: Container) -> Started {
+pub(super) fn deployments(service: &Service<'_>, project: &Project<'_>, container: &Container) -> Started {
     let mut started = Started::default();
-    let Some(start) = start(&container) else {
+    let Some(start) = start(container) else {
         return started;
     };
-    let (engine, certain) = match engine(service, project, &container) {
-        Some(found) => found,
-        None => return started,
+    let Some((engine, certain)) = engine(service, project, container) else {
+        return started;
     };
     let contract = engine
         .engine
-        .map(|engine| contract(engine, &container))
+        .map(|engine| contract(engine, container))
         .unwrap_or_default();
     let asks = container.accelerators.count.is_some() && !container.accelerators.is_cpu();
     let serves = match start {
@@ -36,7 +35,7 @@ pub(super) fn deployments(service: &Service<'_>, project: &Project<'_>, containe
     if serves {
         started
             .deployments
-            .push(deployment(&container, project, engine, contract));
+            .push(deployment(container, project, engine, contract));
     }
     started
 }
@@ -57,7 +56,9 @@ fn start(container: &Container) -> Option<Start> {
             .iter()
             .map(|text| text.value().to_owned())
             .collect::<Vec<_>>(),
-        Words::Shell(text) | Words::Line(text) => text.value().split_whitespace().map(str::to_owned).collect(),
+        Words::Shell(text) | Words::Line(text) => {
+            text.value().split_whitespace().map(str::to_owned).collect()
+        }
     };
     let mut all = container.entrypoint.as_ref().map(words).unwrap_or_default();
     all.extend(container.arguments.as_ref().map(words).unwrap_or_default());
@@ -69,9 +70,14 @@ fn start(container: &Container) -> Option<Start> {
     };
     match all.iter().find(|word| !is_shell(word)) {
         None => Some(Start::Image),
-        Some(word) if word.ends_with(".sh") || word.ends_with("entrypoint") => Some(Start::Script),
+        Some(word) if is_script(word) => Some(Start::Script),
         Some(_) => None,
     }
+}
+
+fn is_script(word: &str) -> bool {
+    let name = word.rsplit('/').next().unwrap_or(word).to_ascii_lowercase();
+    name.strip_suffix(".sh").is_some() || name.ends_with("entrypoint")
 }
 
 /// The engine that an image or the names around it tell, and whether it is the image that tells it.
@@ -222,10 +228,10 @@ fn deployment(
         }
     }
     for (id, value) in contract.settings {
-        plain_keys::declare(&mut found, &id, value);
+        scalars::declare(&mut found, &id, value);
     }
     match contract.model {
-        Some(model) => plain_keys::declare_model(&mut found, model),
+        Some(model) => scalars::declare_model(&mut found, model),
         // It is where the script takes it from.
         None => found.mark_unresolved("model"),
     }

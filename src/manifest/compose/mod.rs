@@ -17,7 +17,7 @@ mod tests;
 use self::project::{Project, Service};
 use super::command::{Environment, Text, Words};
 use super::container::{Container, Started};
-use super::{Accelerators, Declared, Deployment, Format, Input, plain_keys};
+use super::{Accelerators, Declared, Deployment, Format, Input, scalars};
 use crate::engine::Engine;
 use crate::fact::Fact;
 use crate::source::tree::{Node, Shape};
@@ -73,13 +73,13 @@ fn deployments(service: &Service<'_>, project: &Project<'_>) -> Started {
     let input = project.input();
     let mut started = container.deployments(input, Format::Compose, &name);
     if started.deployments.is_empty() && started.downloads.is_empty() {
-        started = built::deployments(service, project, container);
+        started = built::deployments(service, project, &container);
     }
     for deployment in &mut started.deployments {
         if let [only] = started.downloads.as_slice()
             && serves_pulled(deployment)
         {
-            plain_keys::declare_model(deployment, only.clone());
+            scalars::declare_model(deployment, only.clone());
         }
         deployment.model_hints.extend(started.downloads.iter().cloned());
         mounts::hint(service, project, deployment);
@@ -109,7 +109,7 @@ fn give_pulled(deployments: &mut [Deployment], pulled: &[Fact<String>]) {
         return;
     };
     if let [only] = pulled {
-        plain_keys::declare_model(server, only.clone());
+        scalars::declare_model(server, only.clone());
     }
     server.model_hints.extend(pulled.iter().cloned());
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::listed;
 use super::project::{Project, Service};
 use crate::fact::Fact;
 use crate::manifest::Deployment;
@@ -100,12 +101,18 @@ fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
 /// The files of the tree that the service sees, by their path inside: mounted ones, and `configs`.
 pub(super) fn files(service: &Service<'_>, project: &Project<'_>) -> Vec<(String, Text)> {
     let mut files = Vec::new();
+    let commands: Vec<&str> = ["entrypoint", "command"]
+        .into_iter()
+        .filter_map(|key| service.get(key))
+        .flat_map(listed)
+        .filter_map(Node::text)
+        .collect();
     for (item, folder) in service.items("volumes") {
         let Some(mount) = mount(item, project) else {
             continue;
         };
         let is_path = mount.source.value.starts_with(['.', '/', '~']);
-        if is_path {
+        if is_path && commands.iter().any(|command| command.contains(&mount.target)) {
             mounted(&mount, folder, project, &mut files);
         }
     }
@@ -125,7 +132,6 @@ fn mounted(mount: &Mount, folder: &Path, project: &Project<'_>, files: &mut Vec<
     if mount.source.value.starts_with(['/', '~']) || directory.as_os_str().is_empty() {
         return;
     }
-    // Sorted by path, so that those below one folder stand together in practice; few projects have many.
     for file in world.files().iter().take(MAX_FILES) {
         let path = crate::manifest::normal(&file.folder.join(file.name()));
         if let Ok(rest) = path.strip_prefix(&directory) {
