@@ -187,11 +187,10 @@ impl Start<'_> {
             Some(holds) if holds.serves && (holds.engine.is_some() || holds.server.is_some()) => {
                 self.of_image(&holds, words, shell);
             }
-            Some(_) => {}
             None if words.first().is_none_or(|word| word.value().starts_with('-')) => {
-                self.by_flags(words, shell)
+                self.by_flags(words, shell);
             }
-            None => {}
+            _ => {}
         }
     }
 
