@@ -529,8 +529,9 @@ impl<'a> Bench<'a> {
     fn largest_context(&self, choice: &Choice, cell: Cell) -> u64 {
         let most = self
             .model
-            .max_context
+            .longest_context
             .as_ref()
+            .or(self.model.max_context.as_ref())
             .map_or(0, |fact| fact.value)
             .max(cell.context);
         let tree = self.uses_tree() && self.wanted == WeightFormat::Auto;
