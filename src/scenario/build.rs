@@ -55,9 +55,12 @@ pub fn build(subject: &Subject<'_>) -> Built {
                     let refused = bench.refused_kv_types(subject.deployment, position);
                     let is_refused = |kv| refused.iter().any(|found| found.kv == Some(kv));
                     let scenarios = cells(subject, Some((0, *machine)))
-                        .map(|cell| match is_refused(cell.kv) {
-                            true => blank(subject, position, cell),
-                            false => bench.scenario(subject, position, cell),
+                        .map(|cell| {
+                            if is_refused(cell.kv) {
+                                blank(subject, position, cell)
+                            } else {
+                                bench.scenario(subject, position, cell)
+                            }
                         })
                         .collect();
                     built.contradictions.extend(refused);
