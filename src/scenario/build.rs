@@ -97,12 +97,14 @@ fn cells<'s>(subject: &Subject<'s>, machine: Option<(usize, &'s Machine)>) -> im
     if batches.is_empty() {
         batches.push(1);
     }
-    let mut types: Vec<KvType> = deployment.kv_cache.iter().map(|fact| fact.value).collect();
+    let default = engine::default_kv_type(engine, subject.model.map(|(_, model)| model));
+    let meant = |kv| match kv {
+        KvType::Auto if default == KvType::Fp8 => default,
+        kv => kv,
+    };
+    let mut types: Vec<KvType> = deployment.kv_cache.iter().map(|fact| meant(fact.value)).collect();
     if types.is_empty() {
-        types.push(engine::default_kv_type(
-            engine,
-            subject.model.map(|(_, model)| model),
-        ));
+        types.push(default);
     }
     let mut cells = Vec::with_capacity(contexts.len() * batches.len() * types.len());
     for context in contexts {
@@ -328,6 +330,10 @@ impl<'a> Bench<'a> {
         }
         if self.uses_tree() && self.neural_accelerator_assumed() {
             self.assumptions.push("macOS 26.2 or later".to_owned());
+        }
+        if engine::default_kv_type(self.engine, Some(self.model)) == KvType::Fp8 {
+            self.assumptions
+                .push("KV cache in fp8 where none is declared: the checkpoint says so".to_owned());
         }
         let float32 = self
             .model
