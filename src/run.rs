@@ -122,7 +122,8 @@ pub fn run(request: &Run<'_>) -> Outcome {
     };
     report.machines.clone_from(&machines.machines);
     findings.extend(estimate(&mut report, &machines, request.rules));
-    findings.extend(unsized_models(&report));
+    let unsized_models = unsized_models(&report, &findings);
+    findings.extend(unsized_models);
     report.findings = finish::finish(
         findings,
         &finish::Verdicts {
@@ -214,7 +215,9 @@ fn deployed(items: Vec<deploy::Declaration>, models: &[Option<usize>]) -> Vec<De
 }
 
 /// Why models were not sized: at the deployments that name them, or at the model where none does.
-fn unsized_models(report: &Report) -> Vec<Finding> {
+///
+/// Where no deployment names the model, what the reader of its config has told already is not said again.
+fn unsized_models(report: &Report, told: &[Finding]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (at, model) in report.models.iter().enumerate() {
         let Some((reason, place)) = unsized_because(model) else {
@@ -232,6 +235,9 @@ fn unsized_models(report: &Report) -> Vec<Finding> {
             .iter()
             .filter(|deployed| deployed.model == Some(at))
             .collect();
+        if users.is_empty() && told.iter().any(|finding| finding.message == reason) {
+            continue;
+        }
         let severity = if users.is_empty() {
             Severity::Info
         } else {

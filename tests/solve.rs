@@ -70,6 +70,7 @@ fn question() -> impl Strategy<Value = Question> {
         Just((Engine::Tgi, "a10g")),
         Just((Engine::TensorrtLlm, "l40s")),
         Just((Engine::LlamaCpp, "m4-24gb")),
+        Just((Engine::LlamaCpp, "rtx-4090")),
         Just((Engine::Transformers, "rtx-3090")),
     ];
     let fraction = prop_oneof![Just(None), (50..95u32).prop_map(Some)];

@@ -1,6 +1,8 @@
 //! What an engine does where nothing is declared, and which plan it makes.
 
 use super::{Contradiction, Engine, KvType, Plan, Request, Settings};
+use serde_json::Value;
+
 use crate::fact::Fact;
 use crate::machine::Machine;
 use crate::memory::GIB;
@@ -95,6 +97,28 @@ pub fn default_context(engine: Engine, model: Option<&Model>, machine: Option<&M
     }
 }
 
+/// True for checkpoints that say how their cache is quantized (`kv_cache_quant_algo` of `modelopt`,
+/// `kv_cache_scheme` of compressed-tensors): `auto` then means FP8 (vLLM `utils/torch_utils.py`,
+/// `resolve_kv_cache_dtype_string`, 0.33; SGLang `model_runner.py`, `configure_kv_cache_dtype`).
+pub fn publishes_fp8_cache(model: &Model) -> bool {
+    let section = || {
+        let config = model.config.as_ref()?;
+        let nested = config
+            .get("text_config")
+            .and_then(|text| text.get("quantization_config"));
+        let section = config.get("quantization_config").or(nested)?;
+        Some(section.get("quantization").unwrap_or(section))
+    };
+    let is_float8 = |scheme: &Value| {
+        scheme.get("num_bits").and_then(Value::as_u64) == Some(8)
+            && scheme.get("type").and_then(Value::as_str) == Some("float")
+    };
+    section().is_some_and(|section| {
+        section.get("kv_cache_quant_algo").and_then(Value::as_str) == Some("FP8")
+            || section.get("kv_cache_scheme").is_some_and(is_float8)
+    })
+}
+
 /// The KV element type where none is declared: 16-bit floats, or the model's dtype where the engine follows it.
 ///
 /// Checkpoints published in float32 are served in bfloat16: vLLM casts them (`config/model.py`,
@@ -105,7 +129,32 @@ pub fn default_kv_type(engine: Engine, model: Option<&Model>) -> KvType {
         .map(|dtype| dtype.value);
     match engine {
         Engine::Mlx | Engine::LlamaCpp | Engine::Ollama => KvType::F16,
+        Engine::Vllm | Engine::Sglang | Engine::TensorrtLlm if model.is_some_and(publishes_fp8_cache) => {
+            KvType::Fp8
+        }
         _ if dtype == Some(Dtype::Float32) => KvType::Bf16,
         _ => KvType::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fixtures::{attention, model};
+    use crate::memory::layout::Reach;
+
+    #[test]
+    fn a_checkpoint_that_says_how_its_cache_is_quantized_gets_it_where_the_engine_listens() {
+        let with = |section: Value| {
+            let mut model = model(&[(attention(8, 128, Reach::Full), 2)]);
+            model.config = Some(serde_json::json!({"quantization_config": section}));
+            [Engine::Vllm, Engine::LlamaCpp].map(|engine| default_kv_type(engine, Some(&model)))
+        };
+        let fp8 = [KvType::Fp8, KvType::F16];
+        assert_eq!(with(serde_json::json!({"kv_cache_quant_algo": "FP8"})), fp8);
+        let scheme = serde_json::json!({"kv_cache_scheme": {"num_bits": 8, "type": "float"}});
+        assert_eq!(with(scheme), fp8);
+        let none = serde_json::json!({"kv_cache_scheme": null, "kv_cache_quant_algo": null});
+        assert_eq!(with(none), [KvType::Auto, KvType::F16]);
     }
 }

@@ -19,8 +19,8 @@ const PREFILL_STEP: u64 = 2048;
 /// Weights that share a scale where `--kv-group-size` is not given (`generate.py`).
 const DEFAULT_KV_GROUP: u64 = 64;
 
-/// Free memory that Metal and the system take on top at most. Nobody publishes a figure; half a GiB is what
-/// remains unexplained in the tables of `docs/`.
+/// What Metal and the runtime take on top at most. Not measured, and nobody publishes a figure: a guess that only
+/// widens the upper bound (`docs/overhead.md` says so).
 const METAL_HIGH_BYTES: u64 = 512 * MIB;
 
 /// Plans a deployment on MLX.

@@ -27,7 +27,9 @@ pub mod vllm;
 use crate::machine::Machine;
 use crate::model::{Model, Quantization};
 
-pub use defaults::{DEFAULT_CONTEXT, accelerators_used, default_context, default_kv_type, plan, world_size};
+pub use defaults::{
+    DEFAULT_CONTEXT, accelerators_used, default_context, default_kv_type, plan, publishes_fp8_cache, world_size,
+};
 pub use flags::{default_of, kv_types};
 pub use kv_type::KvType;
 pub use settings::Settings;

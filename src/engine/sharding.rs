@@ -156,7 +156,7 @@ impl Sharding {
         let ranks = self.attention.max(1);
         let heads = layout.groups.iter().find_map(|group| match group.cache {
             Cache::Attention { kv_heads, .. }
-                if kv_heads > 0 && kv_heads % ranks != 0 && ranks % kv_heads != 0 =>
+                if kv_heads > 0 && !kv_heads.is_multiple_of(ranks) && !ranks.is_multiple_of(kv_heads) =>
             {
                 Some(kv_heads)
             }

@@ -3,7 +3,7 @@
 //!
 //! Made by [`parameters`](super::parameters) from config.json. Plain arithmetic from here on; no file is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::memory::product;
 
@@ -299,6 +299,25 @@ impl Census {
             published: true,
             ..Storage::plain(dtype)
         })
+    }
+
+    /// Bytes of the published weights by component; `format` is `None` where nothing is quantized.
+    pub fn published_by_component(
+        &self,
+        format: Option<&Quantization>,
+        dtype: Dtype,
+    ) -> BTreeMap<Component, u64> {
+        let storage = Storage {
+            format,
+            published: true,
+            ..Storage::plain(dtype)
+        };
+        let mut bytes = BTreeMap::new();
+        for part in self.parts.iter().filter(|part| part.counted) {
+            let sum: &mut u64 = bytes.entry(part.component).or_default();
+            *sum = sum.saturating_add(storage.quantized(part).saturating_mul(part.count()));
+        }
+        bytes
     }
 
     fn checkpoint_bytes(&self, storage: &Storage<'_>) -> u64 {

@@ -115,6 +115,13 @@ impl Visit<'_> {
         }
         let (quantization, section) = self.quantization(&config).unzip();
         let mut facts = config::read(&config.file);
+        // As vLLM does: what a file beside it says counts as config.json's own.
+        if let (Some(Some(section)), Some(config)) = (&section, facts.json.as_object_mut()) {
+            let in_text = config.get("text_config").is_some_and(states_quantization);
+            if !in_text && !config.contains_key("quantization_config") {
+                config.insert("quantization_config".to_owned(), section.clone());
+            }
+        }
         let width = facts.dims.hidden_size.as_ref().map_or(0, |fact| fact.value);
         let scheme = section.flatten().and_then(|section| Scheme::read(&section, json));
         if let (Some(census), Some(scheme)) = (&mut facts.census, scheme) {

@@ -90,6 +90,32 @@ pub struct Model {
 }
 
 impl Model {
+    /// Bytes of the weights by component: as read from headers, else as config.json says they must be. Empty where
+    /// neither tells.
+    pub fn weights_by_component(&self) -> BTreeMap<Component, u64> {
+        match &self.census {
+            Some(census) if self.weights.by_component.is_empty() => {
+                let format = self.quantization.as_ref().map(|fact| &fact.value);
+                let dtype = self.dtype.as_ref().map_or(Dtype::Bfloat16, |dtype| dtype.value);
+                census.published_by_component(format, dtype)
+            }
+            _ => self.weights.by_component.clone(),
+        }
+    }
+
+    /// Bytes of the published weights, and whether they are exact: those of the files, else those that config.json
+    /// says they must take.
+    pub fn published_bytes(&self) -> Option<(u64, bool)> {
+        if let Some(bytes) = self.weights.bytes {
+            return Some((bytes, self.weights.exact));
+        }
+        let computed = self.weights_by_component();
+        let sum = computed
+            .values()
+            .fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+        (sum > 0).then_some((sum, false))
+    }
+
     /// A model of which only the name, the place and the layout are known.
     pub fn bare(
         name: impl Into<String>,

@@ -50,10 +50,10 @@ fn add_model(out: &mut String, model: &Model) {
     for (dtype, amount) in &model.weights.by_dtype {
         line("", format!("{:<12} {:>12}", one_line(dtype), bytes(*amount)));
     }
-    for (component, amount) in &model.weights.by_component {
+    for (component, amount) in model.weights_by_component() {
         line(
             "",
-            format!("{:<12} {:>12}", component_name(*component), bytes(*amount)),
+            format!("{:<12} {:>12}", component_name(component), bytes(amount)),
         );
     }
     line(
@@ -93,7 +93,7 @@ fn add_layout(out: &mut String, model: &Model) {
     for group in layout.groups.iter().map(Group::new) {
         let _ = writeln!(
             out,
-            "    {:>4} x {:<16} {}",
+            "    {:>4} x {:<18} {}",
             count(group.layers),
             group.kind,
             group.shape()
@@ -114,11 +114,14 @@ fn parameter_words(known: &crate::model::Parameters) -> String {
 }
 
 fn weights(model: &Model) -> String {
-    let Some(amount) = model.weights.bytes else {
-        return "unknown".to_owned();
-    };
-    let exact = if model.weights.exact { "exact" } else { "estimated" };
-    format!("{} ({exact}, from {})", bytes(amount), model.weights.how)
+    match (model.weights.bytes, model.published_bytes()) {
+        (Some(amount), _) => {
+            let exact = if model.weights.exact { "exact" } else { "estimated" };
+            format!("{} ({exact}, from {})", bytes(amount), model.weights.how)
+        }
+        (None, Some((amount, _))) => format!("{} (computed from config.json)", bytes(amount)),
+        (None, None) => "unknown".to_owned(),
+    }
 }
 
 fn component_name(component: crate::model::Component) -> String {

@@ -1,6 +1,7 @@
 //! The JSON contract: `schemas/report.schema.json`, version 1. Every field is always present; `null` is what
 //! is not declared or not known.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -13,7 +14,7 @@ use crate::engine::args::is_placeholder;
 use crate::fact::Fact;
 use crate::finding::{Edit, Finding, Fix, Label, Severity};
 use crate::manifest::{Count, Deployment, Format};
-use crate::model::{Dtype, Model, ModelSource, Quantization};
+use crate::model::{Component, Dtype, Model, ModelSource, Quantization};
 use crate::scenario::{Scenario, Verdict};
 use crate::source::{Position, Sources, is_unsafe};
 
@@ -129,6 +130,8 @@ struct ModelView<'a> {
     parameters_exact: Option<bool>,
     weight_bytes: Option<u64>,
     weight_bytes_exact: Option<bool>,
+    weight_bytes_by_dtype: &'a BTreeMap<String, u64>,
+    weight_bytes_by_component: BTreeMap<Component, u64>,
     dtype: Option<Dtype>,
     quantization: Option<String>,
     max_context: Option<u64>,
@@ -148,8 +151,10 @@ impl<'a> ModelView<'a> {
             model_type: model.model_type.as_ref().map(|fact| fact.value.as_str()),
             parameters: model.parameters.as_ref().map(|parameters| parameters.count),
             parameters_exact: model.parameters.as_ref().map(|parameters| parameters.exact),
-            weight_bytes: model.weights.bytes,
-            weight_bytes_exact: model.weights.bytes.map(|_| model.weights.exact),
+            weight_bytes: model.published_bytes().map(|(bytes, _)| bytes),
+            weight_bytes_exact: model.published_bytes().map(|(_, exact)| exact),
+            weight_bytes_by_dtype: &model.weights.by_dtype,
+            weight_bytes_by_component: model.weights_by_component(),
             dtype: model.dtype.as_ref().map(|fact| fact.value),
             quantization: model
                 .quantization

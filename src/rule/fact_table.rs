@@ -187,6 +187,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| count(v.model?.dims.head_dim.as_ref()), |v| origin(v.model?.dims.head_dim.as_ref())),
     row("model.hidden_size", COUNT, OfModel, "width of the residual stream",
         |v| count(v.model?.dims.hidden_size.as_ref()), |v| origin(v.model?.dims.hidden_size.as_ref())),
+    row("model.longest_context", TOKENS, OfModel, "longest context that engines accept; more than `model.max_context` under LongRoPE",
+        |v| count(longest_context(v.model?)), |v| origin(longest_context(v.model?))),
     row("model.max_context", TOKENS, OfModel, "longest context the model was made for",
         |v| count(v.model?.max_context.as_ref()), |v| origin(v.model?.max_context.as_ref())),
     row("model.model_type", TEXT, OfModel, "model_type of the text model",
@@ -267,6 +269,10 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("solve.other_tensor_parallel_context", TOKENS, Cell, "largest context with that size",
         |v| positive(Some(v.scenario?.alternatives.as_ref()?.tensor_parallel?.1)), nowhere),
 ];
+
+fn longest_context(model: &Model) -> Option<&Fact<u64>> {
+    model.longest_context.as_ref().or(model.max_context.as_ref())
+}
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a row's reader")]
 fn text(words: &str) -> Option<Value<'_>> {

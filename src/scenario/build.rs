@@ -58,9 +58,12 @@ pub fn build(subject: &Subject<'_>) -> Built {
                     let refused = bench.refused_kv_types(subject.deployment, position);
                     let is_refused = |kv| refused.iter().any(|found| found.kv == Some(kv));
                     let scenarios = cells(subject, Some((0, *machine)))
-                        .map(|cell| match is_refused(cell.kv) {
-                            true => blank(subject, position, cell),
-                            false => bench.scenario(subject, position, cell),
+                        .map(|cell| {
+                            if is_refused(cell.kv) {
+                                blank(subject, position, cell)
+                            } else {
+                                bench.scenario(subject, position, cell)
+                            }
                         })
                         .collect();
                     built.contradictions.extend(refused);
@@ -97,12 +100,14 @@ fn cells<'s>(subject: &Subject<'s>, machine: Option<(usize, &'s Machine)>) -> im
     if batches.is_empty() {
         batches.push(1);
     }
-    let mut types: Vec<KvType> = deployment.kv_cache.iter().map(|fact| fact.value).collect();
+    let default = engine::default_kv_type(engine, subject.model.map(|(_, model)| model));
+    let meant = |kv| match kv {
+        KvType::Auto if default == KvType::Fp8 => default,
+        kv => kv,
+    };
+    let mut types: Vec<KvType> = deployment.kv_cache.iter().map(|fact| meant(fact.value)).collect();
     if types.is_empty() {
-        types.push(engine::default_kv_type(
-            engine,
-            subject.model.map(|(_, model)| model),
-        ));
+        types.push(default);
     }
     let mut cells = Vec::with_capacity(contexts.len() * batches.len() * types.len());
     for context in contexts {
@@ -331,6 +336,10 @@ impl<'a> Bench<'a> {
         if self.uses_tree() && self.neural_accelerator_assumed() {
             self.assumptions.push("macOS 26.2 or later".to_owned());
         }
+        if engine::default_kv_type(self.engine, Some(self.model)) == KvType::Fp8 {
+            self.assumptions
+                .push("KV cache in fp8 where none is declared: the checkpoint says so".to_owned());
+        }
         let float32 = self
             .model
             .dtype
@@ -534,8 +543,9 @@ impl<'a> Bench<'a> {
     fn largest_context(&self, choice: &Choice, cell: Cell) -> u64 {
         let most = self
             .model
-            .max_context
+            .longest_context
             .as_ref()
+            .or(self.model.max_context.as_ref())
             .map_or(0, |fact| fact.value)
             .max(cell.context);
         let tree = self.uses_tree() && self.wanted == WeightFormat::Auto;

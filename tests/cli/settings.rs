@@ -156,3 +156,37 @@ fn rules_of_a_team_are_applied_with_their_own_words() {
     );
     assert!(ran.out.contains("Because."), "{}", ran.out);
 }
+
+#[test]
+fn an_overhead_that_is_given_replaces_the_estimate_and_flags_go_before_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "m/config.json", CONFIG);
+    write(
+        folder.path(),
+        "deploy.yaml",
+        "oomlint: 1\ndeployments:\n  - {name: chat, model: m, engine: vllm, machines: [h100-sxm-80gb], context: 8k}\n",
+    );
+    let bands = |arguments: &[&str]| {
+        let (json, _) = report(folder.path(), &[&["check"], arguments].concat());
+        let gib = |key: &str| json["scenarios"][0][key].as_u64().unwrap() >> 30;
+        ["overhead_low_bytes", "overhead_bytes", "overhead_high_bytes"].map(gib)
+    };
+    assert_eq!(bands(&["--overhead", "7GiB"]), [7, 7, 7]);
+    assert_eq!(bands(&["--overhead", "vllm=1GiB/2GiB/4GiB"]), [1, 2, 4]);
+    assert_ne!(bands(&["--overhead", "mlx=7GiB"]), [7, 7, 7]);
+    write(
+        folder.path(),
+        ".oomlint.yaml",
+        "overhead:\n  vllm: {low: 3GiB, likely: 4GiB, high: 5GiB}\n",
+    );
+    assert_eq!(bands(&[]), [3, 4, 5]);
+    assert_eq!(bands(&["--overhead", "7GiB"]), [7, 7, 7]);
+    write(
+        folder.path(),
+        ".oomlint.yaml",
+        "overhead: {low: 3GiB, likely: 2GiB}\n",
+    );
+    let wrong = oomlint(folder.path(), &["check", "--output", "short"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.out.contains("not an overhead"), "{}", wrong.out);
+}

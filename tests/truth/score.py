@@ -496,11 +496,21 @@ QUANTIZED = {
 
 
 def as_quantized(program, row, directory):
-    """The directory; with a quantization_config where the record's checkpoint is quantized and this one is not."""
+    """The directory; one that stands in for another with the record's quantization, and without what its own maker
+    says of the KV cache."""
+    if directory.name.replace("--", "/").lower() == row["model"].lower():
+        return str(directory)
     config = json.loads((directory / "config.json").read_text())
+    beside = directory / "hf_quant_config.json"
+    if "quantization_config" not in config and beside.exists():
+        config["quantization_config"] = json.loads(beside.read_text())["quantization"]
+    if "quantization_config" in config:
+        for key in ("kv_cache_scheme", "kv_cache_quant_algo"):
+            config["quantization_config"].pop(key, None)
+        return program.model(config)
     wanted = wire_format(row["model"]) or wire_format(row["quantization"] or "")
     wanted = {"4bit": "gptq", "int4": "gptq", "autoround": "gptq"}.get(wanted, wanted)
-    if "quantization_config" in config or wanted not in QUANTIZED or directory.name.lower() == row["model"].lower():
+    if wanted not in QUANTIZED:
         return str(directory)
     return program.model({**config, "quantization_config": QUANTIZED[wanted]})
 

@@ -419,13 +419,14 @@ impl Plan for LlamaCpp {
         }
     }
 
+    /// Input embeddings lie in host memory whatever the room, and are not counted.
     fn host_bytes(&self, cell: Cell) -> u64 {
         if self.memory == Memory::Shared {
             return 0;
         }
         let served = self.serve(cell);
         let caches = served.layers.bytes(0, u64::MAX);
-        let all = [self.parts.with_copies(), caches.kv, caches.state]
+        let all = [self.parts.offloadable(), caches.kv, caches.state]
             .into_iter()
             .fold(0, u64::saturating_add);
         let placed = served.devices(served.offload()).map(|device| device.total());

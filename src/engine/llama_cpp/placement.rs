@@ -61,9 +61,13 @@ impl WeightParts {
     }
 
     /// All that is loaded, where accelerators have memory of their own: tied embeddings on both sides.
-    pub(super) fn with_copies(&self) -> u64 {
+    fn with_copies(&self) -> u64 {
+        self.offloadable().saturating_add(self.embedding)
+    }
+
+    /// What accelerators can hold: everything but the input embeddings, which always stay in host memory.
+    pub(super) fn offloadable(&self) -> u64 {
         self.of(0, self.count.saturating_add(1), 0)
-            .saturating_add(self.embedding)
     }
 
     /// Weights of the layers `from..to` on one device; the output stands after the last layer. Experts of the

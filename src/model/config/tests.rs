@@ -209,6 +209,12 @@ fn an_unknown_family_is_plain_attention_unless_a_field_hints_at_more() {
         assert!(refusal.reason.contains(field), "{}", refusal.reason);
         assert_eq!(source.slice(refusal.span.unwrap()), format!("\"{field}\""));
     }
+    let refusal = facts(&unknown("\"ssm_state_size\": 8")).layout.unwrap_err();
+    assert!(
+        refusal.reason.contains("speaks of recurrent states"),
+        "{}",
+        refusal.reason
+    );
     let refusal = facts(&unknown("\"sliding_window\": 8")).layout.unwrap_err();
     assert!(refusal.reason.contains("which layers slide"));
     assert!(
@@ -424,4 +430,100 @@ fn no_value_of_any_field_can_make_it_panic() {
             }
         }
     }
+}
+
+/// The families whose transformers class has defaults for every dimension (5.20): a config.json that leaves them
+/// all out still has a layout.
+const WITH_DEFAULTS: [&str; 82] = [
+    "apertus",
+    "bamba",
+    "bart",
+    "bloom",
+    "cohere",
+    "cohere2",
+    "dbrx",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "deepseek_v4",
+    "ernie4_5",
+    "ernie4_5_moe",
+    "exaone4",
+    "falcon",
+    "falcon_h1",
+    "falcon_mamba",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "gemma3n",
+    "gemma3n_text",
+    "gemma4",
+    "gemma4_text",
+    "glm",
+    "glm4",
+    "glm4_moe",
+    "glm_moe_dsa",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neox",
+    "gpt_oss",
+    "gptj",
+    "granite",
+    "granitemoe",
+    "granitemoehybrid",
+    "hunyuan_v1_dense",
+    "hunyuan_v1_moe",
+    "jamba",
+    "kimi_k2",
+    "kimi_linear",
+    "lfm2",
+    "llama",
+    "llama4",
+    "longcat_flash",
+    "mamba",
+    "mamba2",
+    "mimo_v2_flash",
+    "minimax",
+    "minimax_m2",
+    "ministral3",
+    "mistral",
+    "mixtral",
+    "mllama",
+    "mpt",
+    "nemotron",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "opt",
+    "phi",
+    "phi3",
+    "phimoe",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_5_text",
+    "qwen3_moe",
+    "qwen3_next",
+    "rwkv",
+    "seed_oss",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+    "t5",
+    "whisper",
+    "zamba",
+    "zamba2",
+];
+
+#[test]
+fn every_family_with_class_defaults_has_a_layout_without_any_field() {
+    let without: Vec<_> = WITH_DEFAULTS
+        .iter()
+        .filter(|name| facts(&format!(r#"{{"model_type": "{name}"}}"#)).layout.is_err())
+        .collect();
+    assert!(without.is_empty(), "{without:?}");
 }

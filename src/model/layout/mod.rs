@@ -80,6 +80,11 @@ fn keep(fields: &Fields<'_>, dims: &Dims, layers: u64) -> Result<Vec<Kept>, Refu
             layer.clear();
         }
     }
+    let has_states = kept
+        .iter()
+        .flatten()
+        .any(|cache| matches!(cache, Cache::Recurrent { .. }));
+    unknown::refuse_states_left_out(fields, has_states)?;
     Ok(kept)
 }
 

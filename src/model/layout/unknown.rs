@@ -66,6 +66,23 @@ const UNDERSTOOD: [&str; 32] = [
     "cross_attention_hidden_size",
 ];
 
+/// Fields that recurrent layers have.
+const STATES: [&str; 13] = [
+    "linear_attn_config",
+    "linear_conv_kernel_dim",
+    "conv_L_cache",
+    "state_size",
+    "ssm_state_size",
+    "conv_kernel",
+    "mamba_d_state",
+    "mamba_d_conv",
+    "mamba_n_heads",
+    "mamba_num_heads",
+    "mamba_head_dim",
+    "mamba_d_head",
+    "mamba_expand",
+];
+
 /// Refuses a `model_type` without a row in the catalog when one of its fields hints at something unknown, or
 /// when it slides without saying which layers do.
 pub(super) fn refuse_what_is_not_understood(fields: &Fields<'_>) -> Result<(), Refusal> {
@@ -97,6 +114,28 @@ pub(crate) fn hints_at_memory(field: &str) -> bool {
     HINTS.iter().any(|hint| lower.contains(hint))
         && !UNDERSTOOD.contains(&field)
         && !lower.ends_with("token_id")
+}
+
+/// Fields about states are understood where something says which layers have them. An unknown family that has
+/// such fields, and layers that are all plain attention, keeps more than was counted.
+pub(super) fn refuse_states_left_out(fields: &Fields<'_>, has_states: bool) -> Result<(), Refusal> {
+    if fields.class().known || has_states {
+        return Ok(());
+    }
+    let left = STATES
+        .iter()
+        .find_map(|key| fields.declared(key).map(|value| (key, value)));
+    match left {
+        Some((key, value)) if says_something(value) => Err(Refusal {
+            reason: format!(
+                "{} is not a model_type that oomlint knows: its field {key} speaks of recurrent states, and nothing \
+                 says which layers keep them",
+                fields.model_type()
+            ),
+            span: Some(value.span()),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A window without a pattern may mean every layer, some or none: counting all of them as sliding would count
