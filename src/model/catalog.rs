@@ -113,10 +113,11 @@ pub fn find(reference: &Reference, written: &str) -> Option<Match> {
         return Some(matched(record, reference.format.clone(), written, !is_named));
     }
     reference.names.iter().find_map(|name| {
-        let (record, format) = if reference.kind == Kind::Tag {
-            by_tag(name)?
-        } else {
-            by_words(&stem(name))?
+        let (record, format) = match reference.kind {
+            Kind::Tag => by_tag(name)?,
+            // A bare name of the library means its latest tag.
+            Kind::Hub if names_file().ollama.contains_key(&name.to_ascii_lowercase()) => by_tag(&format!("{name}:latest"))?,
+            _ => by_words(&stem(name))?,
         };
         Some(matched(record, reference.format.clone().or(format), written, true))
     })
@@ -150,10 +151,10 @@ const NEUTRAL: [&str; 24] = [
 ];
 
 /// Words of a name that say that it is another model than the one whose name it contains.
-const DIFFERENT: [&str; 31] = [
+const DIFFERENT: [&str; 33] = [
     "eagle", "eagle3", "speculator", "speculators", "medusa", "draft", "drafter", "dflash", "lora", "adapter",
     "adapters", "vl", "vision", "omni", "audio", "moe", "next", "reap", "pruned", "expand", "upscaled", "embedding",
-    "embed", "reranker", "mmproj", "projector", "tts", "asr", "nano", "mini", "minitron",
+    "embed", "reranker", "mmproj", "projector", "tts", "asr", "nano", "mini", "minitron", "accelerator", "llava",
 ];
 
 /// A row by the words of its name.
@@ -164,6 +165,8 @@ struct Entry {
     core: Vec<String>,
     /// True where the name states a format: such a row never stands for others.
     is_quantized: bool,
+    /// True where another row has its facts.
+    is_derived: bool,
 }
 
 fn entries() -> &'static [Entry] {
@@ -176,6 +179,7 @@ fn entries() -> &'static [Entry] {
                 core: core(&words),
                 words,
                 is_quantized: format.is_some(),
+                is_derived: rows().get(&name.to_ascii_lowercase()).is_some_and(|(_, text)| text.contains("\"same_as\"")),
             }
         };
         names().into_iter().map(entry).collect()
@@ -218,11 +222,12 @@ fn without_active(wanted: &[String], stem: &Stem) -> Option<String> {
     best(entries().iter().filter(shorter), stem)
 }
 
-/// Of rows that share their core, the one with most of the asked words, then the unquantized, then the shortest.
+/// Of rows that share their core the unquantized, then the one with most of the asked words, then the shortest, then
+/// the one that has facts of its own.
 fn best<'e>(entries: impl Iterator<Item = &'e Entry>, stem: &Stem) -> Option<String> {
     let rank = |entry: &&Entry| {
         let common = entry.words.iter().filter(|word| stem.words.contains(word)).count();
-        (entry.is_quantized, usize::MAX - common, entry.words.len(), entry.name)
+        (entry.is_quantized, usize::MAX - common, entry.words.len(), entry.is_derived, entry.name)
     };
     entries.min_by_key(rank).map(|entry| entry.name.to_owned())
 }
@@ -309,7 +314,7 @@ fn by_tag(name: &str) -> Option<(Record, Option<String>)> {
     let row = match listed {
         Some(row) if row.contains('/') => record(row)?,
         _ if tag.contains('/') => record(&tag)?,
-        _ => by_words(&Stem { format: None, ..stem(&format!("{model}:{tag}")) })?.0,
+        _ => by_words(&tuned(stem(&format!("{model}:{tag}"))))?.0,
     };
     let usual = || {
         let is_native = row.quantization.as_ref().is_some_and(|own| own.method == "mxfp4");
@@ -317,6 +322,15 @@ fn by_tag(name: &str) -> Option<(Record, Option<String>)> {
     };
     let format = format.or_else(usual);
     Some((row, format))
+}
+
+/// The words of a tag; the library publishes the tuned checkpoint where a tag does not ask for the base.
+fn tuned(mut stem: Stem) -> Stem {
+    stem.format = None;
+    if !stem.words.iter().any(|word| matches!(word.as_str(), "base" | "text" | "code" | "pt")) {
+        stem.words.extend(["instruct", "chat", "it"].map(str::to_owned));
+    }
+    stem
 }
 
 impl Match {

@@ -144,12 +144,12 @@ fn tag(text: &str) -> Reference {
     reference
 }
 
-/// `registry/path/name:tag`: the tag is a release, not a size.
+/// `registry/path/name:tag`: the tag is a release, or the model where the name is that of a collection.
 fn image(text: &str) -> Reference {
     let name = text.split('@').next().unwrap_or(text);
     let last = name.rsplit('/').next().unwrap_or(name);
-    let last = last.split(':').next().unwrap_or(last);
-    Reference::of(Kind::Image, vec![last.to_owned()])
+    let names = last.split(':').filter(|part| !part.is_empty());
+    Reference::of(Kind::Image, names.map(str::to_owned).collect())
 }
 
 fn address(rest: &str) -> Option<Reference> {
