@@ -212,6 +212,7 @@ fn model(record: &Value, layout: Layout) -> Model {
         weights: Weights::default(),
         gguf: None,
         config: Some(config.clone()),
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn model(caches: &[(Cache, u32)]) -> Model {
         weights: Weights::default(),
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }

@@ -46,7 +46,9 @@ struct Row {
     weights: Option<RecordedWeights>,
 }
 
-fn stated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Quantization>>, D::Error> {
+fn stated<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Quantization>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -57,7 +59,8 @@ fn rows() -> &'static HashMap<String, (&'static str, &'static str)> {
         let texts = FILES.files().filter_map(include_dir::File::contents_utf8);
         let lines = texts.flat_map(str::lines);
         let rows = lines.filter_map(|line| line.strip_prefix('"')?.split_once("\": "));
-        rows.map(|(name, text)| (name.to_ascii_lowercase(), (name, text))).collect()
+        rows.map(|(name, text)| (name.to_ascii_lowercase(), (name, text)))
+            .collect()
     })
 }
 
@@ -80,7 +83,11 @@ fn chained(name: &str, left: usize) -> Option<Record> {
         Some(base) => chained(base, left.checked_sub(1)?)?,
         None => Record::default(),
     };
-    let mut config = if row.config.is_empty() { base.config } else { row.config };
+    let mut config = if row.config.is_empty() {
+        base.config
+    } else {
+        row.config
+    };
     config.extend(row.changes);
     Some(Record {
         name: (*name).to_owned(),
@@ -88,7 +95,9 @@ fn chained(name: &str, left: usize) -> Option<Record> {
         config,
         parameters: row.parameters.or(base.parameters),
         // Bytes are those of a format: they do not outlive it.
-        weights: row.weights.or(base.weights.filter(|_| row.quantization.is_none())),
+        weights: row
+            .weights
+            .or(base.weights.filter(|_| row.quantization.is_none())),
         quantization: row.quantization.unwrap_or(base.quantization),
         ..Record::default()
     })
@@ -116,15 +125,27 @@ pub fn find(reference: &Reference, written: &str) -> Option<Match> {
         let (record, format) = match reference.kind {
             Kind::Tag => by_tag(name)?,
             // A bare name of the library means its latest tag.
-            Kind::Hub if names_file().ollama.contains_key(&name.to_ascii_lowercase()) => by_tag(&format!("{name}:latest"))?,
+            Kind::Hub if names_file().ollama.contains_key(&name.to_ascii_lowercase()) => {
+                by_tag(&format!("{name}:latest"))?
+            }
             _ => by_words(&stem(name))?,
         };
-        Some(matched(record, reference.format.clone().or(format), written, true))
+        Some(matched(
+            record,
+            reference.format.clone().or(format),
+            written,
+            true,
+        ))
     })
 }
 
 fn matched(record: Record, format: Option<String>, written: &str, is_assumed: bool) -> Match {
-    let same = |format: &String| record.quantization.as_ref().is_some_and(|own| is_same_format(own, format));
+    let same = |format: &String| {
+        record
+            .quantization
+            .as_ref()
+            .is_some_and(|own| is_same_format(own, format))
+    };
     let format = format.filter(|format| !same(format));
     let words = match &format {
         Some(format) => format!("{written} is taken for {} in {format}", record.name),
@@ -145,16 +166,67 @@ fn is_same_format(own: &Quantization, format: &str) -> bool {
 
 /// Words of a name that say how a model was trained or packed, not what shape it has.
 const NEUTRAL: [&str; 24] = [
-    "instruct", "chat", "it", "base", "hf", "pt", "text", "preview", "latest", "sft", "dpo", "uncensored",
-    "abliterated", "instruct.", "fast", "ft", "model", "original", "checkpoint", "tokenizer", "fixed", "unsloth", "mtp",
+    "instruct",
+    "chat",
+    "it",
+    "base",
+    "hf",
+    "pt",
+    "text",
+    "preview",
+    "latest",
+    "sft",
+    "dpo",
+    "uncensored",
+    "abliterated",
+    "instruct.",
+    "fast",
+    "ft",
+    "model",
+    "original",
+    "checkpoint",
+    "tokenizer",
+    "fixed",
+    "unsloth",
+    "mtp",
     "hotfix",
 ];
 
 /// Words of a name that say that it is another model than the one whose name it contains.
 const DIFFERENT: [&str; 33] = [
-    "eagle", "eagle3", "speculator", "speculators", "medusa", "draft", "drafter", "dflash", "lora", "adapter",
-    "adapters", "vl", "vision", "omni", "audio", "moe", "next", "reap", "pruned", "expand", "upscaled", "embedding",
-    "embed", "reranker", "mmproj", "projector", "tts", "asr", "nano", "mini", "minitron", "accelerator", "llava",
+    "eagle",
+    "eagle3",
+    "speculator",
+    "speculators",
+    "medusa",
+    "draft",
+    "drafter",
+    "dflash",
+    "lora",
+    "adapter",
+    "adapters",
+    "vl",
+    "vision",
+    "omni",
+    "audio",
+    "moe",
+    "next",
+    "reap",
+    "pruned",
+    "expand",
+    "upscaled",
+    "embedding",
+    "embed",
+    "reranker",
+    "mmproj",
+    "projector",
+    "tts",
+    "asr",
+    "nano",
+    "mini",
+    "minitron",
+    "accelerator",
+    "llava",
 ];
 
 /// A row by the words of its name.
@@ -179,7 +251,9 @@ fn entries() -> &'static [Entry] {
                 core: core(&words),
                 words,
                 is_quantized: format.is_some(),
-                is_derived: rows().get(&name.to_ascii_lowercase()).is_some_and(|(_, text)| text.contains("\"same_as\"")),
+                is_derived: rows()
+                    .get(&name.to_ascii_lowercase())
+                    .is_some_and(|(_, text)| text.contains("\"same_as\"")),
             }
         };
         names().into_iter().map(entry).collect()
@@ -187,7 +261,11 @@ fn entries() -> &'static [Entry] {
 }
 
 fn core(words: &[String]) -> Vec<String> {
-    words.iter().filter(|word| !NEUTRAL.contains(&word.as_str())).cloned().collect()
+    words
+        .iter()
+        .filter(|word| !NEUTRAL.contains(&word.as_str()))
+        .cloned()
+        .collect()
 }
 
 /// The row for the words of a name: the same words, the same without neutral ones, or the longest name of a
@@ -207,7 +285,9 @@ fn by_words(stem: &Stem) -> Option<(Record, Option<String>)> {
 
 fn same_words(stem: &Stem) -> Option<String> {
     let wanted = core(&stem.words);
-    let same = entries().iter().filter(|entry| entry.core == wanted && !wanted.is_empty());
+    let same = entries()
+        .iter()
+        .filter(|entry| entry.core == wanted && !wanted.is_empty());
     best(same, stem).or_else(|| without_active(&wanted, stem))
 }
 
@@ -217,7 +297,11 @@ fn without_active(wanted: &[String], stem: &Stem) -> Option<String> {
     let is_active = |word: &&String| word.starts_with('a') && is_size(word);
     let shorter = |entry: &&Entry| {
         entry.core.iter().any(|word| is_active(&word))
-            && entry.core.iter().filter(|word| !is_active(word)).eq(wanted.iter())
+            && entry
+                .core
+                .iter()
+                .filter(|word| !is_active(word))
+                .eq(wanted.iter())
     };
     best(entries().iter().filter(shorter), stem)
 }
@@ -226,8 +310,18 @@ fn without_active(wanted: &[String], stem: &Stem) -> Option<String> {
 /// the one that has facts of its own.
 fn best<'e>(entries: impl Iterator<Item = &'e Entry>, stem: &Stem) -> Option<String> {
     let rank = |entry: &&Entry| {
-        let common = entry.words.iter().filter(|word| stem.words.contains(word)).count();
-        (entry.is_quantized, usize::MAX - common, entry.words.len(), entry.is_derived, entry.name)
+        let common = entry
+            .words
+            .iter()
+            .filter(|word| stem.words.contains(word))
+            .count();
+        (
+            entry.is_quantized,
+            usize::MAX - common,
+            entry.words.len(),
+            entry.is_derived,
+            entry.name,
+        )
     };
     entries.min_by_key(rank).map(|entry| entry.name.to_owned())
 }
@@ -240,10 +334,15 @@ fn contained(stem: &Stem) -> Option<String> {
         let rest = || rest_of(&words, core);
         core.len() >= 2 && has_size && rest().is_some_and(|rest| rest.iter().all(|word| is_harmless(word)))
     };
-    let candidates: Vec<&Entry> = entries().iter().filter(|entry| !entry.is_quantized && holds(&entry.core)).collect();
+    let candidates: Vec<&Entry> = entries()
+        .iter()
+        .filter(|entry| !entry.is_quantized && holds(&entry.core))
+        .collect();
     let longest = candidates.iter().map(|entry| entry.core.len()).max();
     let by_rows = best(
-        candidates.into_iter().filter(|entry| Some(entry.core.len()) == longest),
+        candidates
+            .into_iter()
+            .filter(|entry| Some(entry.core.len()) == longest),
         stem,
     );
     by_rows.or_else(|| {
@@ -257,12 +356,14 @@ fn contained(stem: &Stem) -> Option<String> {
 }
 
 fn is_harmless(word: &String) -> bool {
-    !is_size(word) && !DIFFERENT.contains(&word.as_str())
+    !is_size(word) && !word.split('.').any(|part| DIFFERENT.contains(&part))
 }
 
 /// The words around the first place where `part` stands in `words`.
 fn rest_of(words: &[String], part: &[String]) -> Option<Vec<String>> {
-    let at = words.windows(part.len().max(1)).position(|window| window == part)?;
+    let at = words
+        .windows(part.len().max(1))
+        .position(|window| window == part)?;
     let mut rest = words.to_vec();
     rest.drain(at..at.saturating_add(part.len()));
     Some(rest)
@@ -303,7 +404,10 @@ fn by_tag(name: &str) -> Option<(Record, Option<String>)> {
     let tag = tag.to_ascii_lowercase();
     let library = names_file().ollama.get(&model);
     let tag = if tag == "latest" {
-        library.and_then(|tags| tags.get("latest")).cloned().unwrap_or(tag)
+        library
+            .and_then(|tags| tags.get("latest"))
+            .cloned()
+            .unwrap_or(tag)
     } else {
         tag
     };
@@ -317,17 +421,30 @@ fn by_tag(name: &str) -> Option<(Record, Option<String>)> {
         _ => by_words(&tuned(stem(&format!("{model}:{tag}"))))?.0,
     };
     let usual = || {
+        // gpt-oss keeps its own format, embedding models their 16 bit.
         let is_native = row.quantization.as_ref().is_some_and(|own| own.method == "mxfp4");
-        (!is_native).then(|| OLLAMA_DEFAULT.to_owned())
+        (!is_native && !is_embedding(&row)).then(|| OLLAMA_DEFAULT.to_owned())
     };
     let format = format.or_else(usual);
     Some((row, format))
 }
 
+fn is_embedding(record: &Record) -> bool {
+    let class = record
+        .config
+        .get("architectures")
+        .and_then(|list| list.get(0)?.as_str());
+    class.is_some_and(|name| name.ends_with("Model"))
+}
+
 /// The words of a tag; the library publishes the tuned checkpoint where a tag does not ask for the base.
 fn tuned(mut stem: Stem) -> Stem {
     stem.format = None;
-    if !stem.words.iter().any(|word| matches!(word.as_str(), "base" | "text" | "code" | "pt")) {
+    if !stem
+        .words
+        .iter()
+        .any(|word| matches!(word.as_str(), "base" | "text" | "code" | "pt"))
+    {
         stem.words.extend(["instruct", "chat", "it"].map(str::to_owned));
     }
     stem

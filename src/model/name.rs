@@ -41,9 +41,36 @@ pub struct Reference {
 
 /// Last parts of paths that say nothing of the model in them.
 const GENERIC: [&str; 30] = [
-    "model", "models", "llm", "data", "mnt", "target", "latest", "main", "snapshots", "hub", "weights", "checkpoint",
-    "checkpoints", "huggingface", "cache", ".cache", "hf", "gguf", "hf-cache", "model_cache", "base", "default",
-    "app", "root", "home", "workspace", "opt", "srv", "v1", "final",
+    "model",
+    "models",
+    "llm",
+    "data",
+    "mnt",
+    "target",
+    "latest",
+    "main",
+    "snapshots",
+    "hub",
+    "weights",
+    "checkpoint",
+    "checkpoints",
+    "huggingface",
+    "cache",
+    ".cache",
+    "hf",
+    "gguf",
+    "hf-cache",
+    "model_cache",
+    "base",
+    "default",
+    "app",
+    "root",
+    "home",
+    "workspace",
+    "opt",
+    "srv",
+    "v1",
+    "final",
 ];
 
 /// Reads a reference; `None` for an empty word and for a placeholder, which names nothing.
@@ -67,7 +94,16 @@ pub fn parse(text: &str) -> Option<Reference> {
 /// Words that stand for a value which someone else fills in.
 pub fn is_placeholder(text: &str) -> bool {
     let marks = ["$(", "${", "{{", "}}", "<", ">", "V_MODEL", "..."];
-    let words = ["your-model", "your_model", "path/to/", "path-to-", "my-model", "model-name", "model_name", "changeme"];
+    let words = [
+        "your-model",
+        "your_model",
+        "path/to/",
+        "path-to-",
+        "my-model",
+        "model-name",
+        "model_name",
+        "changeme",
+    ];
     let lower = text.to_ascii_lowercase();
     marks.iter().any(|mark| text.contains(mark))
         || text.starts_with('$')
@@ -91,7 +127,10 @@ fn plain(text: &str) -> Option<Reference> {
     if is_path {
         return path(text, Kind::Path);
     }
-    if let Some(rest) = ["hf.co/", "huggingface.co/"].iter().find_map(|host| text.strip_prefix(host)) {
+    if let Some(rest) = ["hf.co/", "huggingface.co/"]
+        .iter()
+        .find_map(|host| text.strip_prefix(host))
+    {
         return hub(rest);
     }
     if let Some(rest) = text.strip_prefix("ollama:") {
@@ -121,8 +160,13 @@ fn hub(text: &str) -> Option<Reference> {
     };
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
     let name = parts.get(..parts.len().min(2))?.join("/");
-    let file = parts.get(2..).and_then(<[&str]>::last).filter(|file| file.ends_with(".gguf"));
-    let stated = quant.map(str::to_owned).or_else(|| file.map(|file| (*file).to_owned()));
+    let file = parts
+        .get(2..)
+        .and_then(<[&str]>::last)
+        .filter(|file| file.ends_with(".gguf"));
+    let stated = quant
+        .map(str::to_owned)
+        .or_else(|| file.map(|file| (*file).to_owned()));
     let mut reference = Reference::of(Kind::Hub, vec![name]);
     reference.format = stated.and_then(|words| stem(&words).format);
     reference.revision = revision.map(str::to_owned);
@@ -155,7 +199,10 @@ fn image(text: &str) -> Reference {
 fn address(rest: &str) -> Option<Reference> {
     let (host, path_on_host) = rest.split_once('/')?;
     if host.contains("huggingface") || host == "hf.co" || host.starts_with("hf-mirror") {
-        let trimmed = path_on_host.replace("/resolve/main/", "/").replace("/blob/main/", "/").replace("/tree/main", "");
+        let trimmed = path_on_host
+            .replace("/resolve/main/", "/")
+            .replace("/blob/main/", "/")
+            .replace("/tree/main", "");
         return hub(&trimmed);
     }
     if host.contains("modelscope") {
@@ -167,10 +214,16 @@ fn address(rest: &str) -> Option<Reference> {
 /// A path: its last telling part, with the part before it as the organisation where it could be one.
 fn path(text: &str, kind: Kind) -> Option<Reference> {
     let text = text.replace('\\', "/");
-    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..").collect();
+    let parts: Vec<&str> = text
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != "." && *part != "..")
+        .collect();
     // The hub cache: `models--org--name/snapshots/<commit>`.
     if let Some(at) = parts.iter().position(|part| part.starts_with("models--")) {
-        let name = parts.get(at)?.trim_start_matches("models--").replacen("--", "/", 1);
+        let name = parts
+            .get(at)?
+            .trim_start_matches("models--")
+            .replacen("--", "/", 1);
         let after: Vec<&&str> = parts.iter().skip(at + 1).collect();
         let mut reference = Reference::of(kind, vec![name]);
         if let [word, commit, ..] = after.as_slice()

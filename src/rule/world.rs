@@ -213,6 +213,7 @@ fn model(config: &SourceFile) -> Model {
         },
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }

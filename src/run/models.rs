@@ -162,7 +162,9 @@ impl<'a> Shelf<'a> {
         match read_lock(path) {
             Ok(records) => {
                 for record in records {
-                    self.locked.entry(record.name.to_ascii_lowercase()).or_insert(record);
+                    self.locked
+                        .entry(record.name.to_ascii_lowercase())
+                        .or_insert(record);
                 }
             }
             Err(why) => {
@@ -229,11 +231,17 @@ impl<'a> Shelf<'a> {
             matches!(place, Place::Path(_))
                 && (folders.ends_with(&parts) || folders.last().is_some_and(|last| *last == flat))
         };
-        self.places.iter().find(bears_name).map(|(shown, _)| shown.clone())
+        self.places
+            .iter()
+            .find(bears_name)
+            .map(|(shown, _)| shown.clone())
     }
 
     fn in_lock(&self, reference: &Reference) -> Option<Place> {
-        let record = reference.names.iter().find_map(|name| self.locked.get(&name.to_ascii_lowercase()))?;
+        let record = reference
+            .names
+            .iter()
+            .find_map(|name| self.locked.get(&name.to_ascii_lowercase()))?;
         Some(Place::Locked(Box::new(record.clone())))
     }
 
@@ -256,7 +264,11 @@ impl<'a> Shelf<'a> {
                 name: name.clone(),
             })
         };
-        reference.names.iter().filter(|name| name.contains('/') && is_hub_name(name)).find_map(snapshot)
+        reference
+            .names
+            .iter()
+            .filter(|name| name.contains('/') && is_hub_name(name))
+            .find_map(snapshot)
     }
 
     fn add(&mut self, path: &Path) -> String {
@@ -332,7 +344,10 @@ fn not_found(declaration: &Declaration, shelf: &Shelf<'_>) -> Option<Finding> {
     let (severity, message, help) = if is_own && is_relative && (is_path || is_bare) {
         (
             Severity::Error,
-            format!("there is no model at {}", display(&declaration.folder.join(written))),
+            format!(
+                "there is no model at {}",
+                display(&declaration.folder.join(written))
+            ),
             "the path is relative to this file; it must be a directory with a config.json, or a .gguf file; \
              nothing of this deployment was sized",
         )
@@ -346,8 +361,10 @@ fn not_found(declaration: &Declaration, shelf: &Shelf<'_>) -> Option<Finding> {
     } else {
         (
             Severity::Info,
-            format!("the model at {written} was not sized: the place is not in this tree, and its name says no \
-                     known model"),
+            format!(
+                "the model at {written} was not sized: the place is not in this tree, and its name says no \
+                     known model"
+            ),
             "say which model it is under `models:` in .oomlint.yaml, as `path: org/name` or `path: folder`",
         )
     };

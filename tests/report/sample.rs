@@ -332,6 +332,7 @@ fn refused() -> Model {
         weights: Weights::default(),
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }
