@@ -37,19 +37,28 @@ struct Row {
     /// Fields that take the place of the other row's.
     #[serde(default)]
     changes: Map<String, Value>,
-    /// Null where the other row is quantized and this one is not.
-    #[serde(default, deserialize_with = "stated")]
-    quantization: Option<Option<Quantization>>,
+    #[serde(default)]
+    quantization: Published,
     #[serde(default)]
     parameters: Option<RecordedParameters>,
     #[serde(default)]
     weights: Option<RecordedWeights>,
 }
 
-fn stated<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<Quantization>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+/// The published format of a row: its own, or that of the row it refers to.
+#[derive(Debug, Default)]
+enum Published {
+    /// As the other row.
+    #[default]
+    Inherited,
+    /// Its own; null for 16 and 32 bit.
+    Stated(Option<Quantization>),
+}
+
+impl<'de> Deserialize<'de> for Published {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self::Stated)
+    }
 }
 
 /// Rows by their names in lower case: the name as written, and the text.
@@ -89,16 +98,18 @@ fn chained(name: &str, left: usize) -> Option<Record> {
         row.config
     };
     config.extend(row.changes);
+    let (quantization, other_weights) = match row.quantization {
+        Published::Inherited => (base.quantization, base.weights),
+        // Bytes are those of a format: they do not outlive it.
+        Published::Stated(own) => (own, None),
+    };
     Some(Record {
         name: (*name).to_owned(),
         source: row.source,
         config,
+        quantization,
         parameters: row.parameters.or(base.parameters),
-        // Bytes are those of a format: they do not outlive it.
-        weights: row
-            .weights
-            .or(base.weights.filter(|_| row.quantization.is_none())),
-        quantization: row.quantization.unwrap_or(base.quantization),
+        weights: row.weights.or(other_weights),
         ..Record::default()
     })
 }
@@ -332,7 +343,9 @@ fn contained(stem: &Stem) -> Option<String> {
     let holds = |core: &[String]| {
         let has_size = core.iter().any(|word| is_size(word));
         let rest = || rest_of(&words, core);
-        core.len() >= 2 && has_size && rest().is_some_and(|rest| rest.iter().all(|word| is_harmless(word)))
+        core.len() >= 2
+            && has_size
+            && rest().is_some_and(|rest| rest.iter().all(|word| is_harmless(word.as_str())))
     };
     let candidates: Vec<&Entry> = entries()
         .iter()
@@ -355,7 +368,7 @@ fn contained(stem: &Stem) -> Option<String> {
     })
 }
 
-fn is_harmless(word: &String) -> bool {
+fn is_harmless(word: &str) -> bool {
     !is_size(word) && !word.split('.').any(|part| DIFFERENT.contains(&part))
 }
 

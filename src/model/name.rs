@@ -141,7 +141,7 @@ fn plain(text: &str) -> Option<Reference> {
         return Some(image(text));
     }
     match text.matches('/').count() {
-        _ if text.to_ascii_lowercase().ends_with(".gguf") => path(text, Kind::Gguf),
+        _ if is_gguf(text) => path(text, Kind::Gguf),
         0 if text.contains(':') => Some(tag(text)),
         0 => Some(Reference::of(Kind::Hub, vec![text.to_owned()])),
         // Docker's own models follow Ollama's tags: `ai/qwen3:8B-Q4_K_M`.
@@ -163,7 +163,7 @@ fn hub(text: &str) -> Option<Reference> {
     let file = parts
         .get(2..)
         .and_then(<[&str]>::last)
-        .filter(|file| file.ends_with(".gguf"));
+        .filter(|file| is_gguf(file));
     let stated = quant
         .map(str::to_owned)
         .or_else(|| file.map(|file| (*file).to_owned()));
@@ -237,18 +237,22 @@ fn path(text: &str, kind: Kind) -> Option<Reference> {
     let at = parts.iter().rposition(|part| telling(&part))?;
     let last = parts.get(at)?;
     let before = at.checked_sub(1).and_then(|at| parts.get(at)).filter(telling);
-    let is_gguf = last.to_ascii_lowercase().ends_with(".gguf");
+    let names_file = is_gguf(last);
     let flat = last.contains("--").then(|| last.replacen("--", "/", 1));
     let mut names: Vec<String> = flat.into_iter().collect();
     names.extend(before.map(|org| format!("{org}/{last}")));
     names.push((*last).to_owned());
     // A file or a version folder below a folder that bears the model's name.
     names.extend(before.map(|name| (*name).to_owned()));
-    let mut reference = Reference::of(if is_gguf { Kind::Gguf } else { kind }, names);
-    if is_gguf {
+    let mut reference = Reference::of(if names_file { Kind::Gguf } else { kind }, names);
+    if names_file {
         reference.format = stem(last).format;
     }
     Some(reference)
+}
+
+fn is_gguf(file: &str) -> bool {
+    file.to_ascii_lowercase().ends_with(".gguf")
 }
 
 fn is_commit(part: &str) -> bool {

@@ -307,6 +307,7 @@ fn llama(config: &SourceFile) -> Model {
         },
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 1234,
     }
 }

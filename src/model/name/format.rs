@@ -226,7 +226,7 @@ fn numbers_joined(words: Vec<String>) -> Vec<String> {
     for word in words {
         match out.last_mut() {
             Some(last) if is_digit(last.strip_prefix('v').unwrap_or(last)) && is_digit(&word) => {
-                *last = format!("{last}.{word}")
+                *last = format!("{last}.{word}");
             }
             Some(last) if last == "meta" && word == "llama" => *last = word,
             _ => out.push(word),
