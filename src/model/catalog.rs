@@ -471,7 +471,14 @@ impl Match {
         if let Some(format) = &self.format {
             in_format(&mut model, format);
         }
-        model.assumptions.extend(self.assumption.clone());
+        if let Some(assumption) = &self.assumption {
+            // Exact for the row, not for what is only taken for it.
+            model.assumptions.push(assumption.clone());
+            model.weights.exact = false;
+            if let Some(parameters) = &mut model.parameters {
+                parameters.exact = false;
+            }
+        }
         (model, findings)
     }
 }

@@ -192,6 +192,19 @@ fn how_bad_an_unknown_model_is_depends_on_who_could_know_it() {
 }
 
 #[test]
+fn a_misspelt_path_is_never_taken_for_a_checkpoint_of_its_name() {
+    let tree = Tree::new();
+    tree.write("models/other/config.json", CONFIG);
+    assert_eq!(tree.severity("./models/Qwen3-32B"), Some(Severity::Error));
+    assert_eq!(tree.severity("models/Qwen3-32B"), Some(Severity::Error));
+    assert_eq!(
+        tree.source("checkpoints/Qwen3-32B"),
+        Some(ModelSource::Catalog),
+        "no such folder: a hub name"
+    );
+}
+
+#[test]
 fn settings_say_what_a_path_means() {
     let mut tree = Tree::new();
     tree.write(
