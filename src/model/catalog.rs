@@ -240,6 +240,11 @@ const DIFFERENT: [&str; 33] = [
     "llava",
 ];
 
+/// Families: where a name holds two of them, it does not say which one the model is of.
+const FAMILIES: [&str; 9] = [
+    "llama", "qwen", "gemma", "mistral", "mixtral", "phi", "falcon", "yi", "glm",
+];
+
 /// A row by the words of its name.
 struct Entry {
     name: &'static str,
@@ -369,7 +374,7 @@ fn contained(stem: &Stem) -> Option<String> {
 }
 
 fn is_harmless(word: &str) -> bool {
-    !is_size(word) && !word.split('.').any(|part| DIFFERENT.contains(&part))
+    !is_size(word) && !FAMILIES.contains(&word) && !word.split('.').any(|part| DIFFERENT.contains(&part))
 }
 
 /// The words around the first place where `part` stands in `words`.
@@ -499,7 +504,7 @@ fn in_format(model: &mut Model, format: &str) {
         let count = model.parameters.as_ref().map(|parameters| parameters.count);
         model.weights = Weights {
             bytes: count.map(|count| scaled(count, row.bits)),
-            how: "estimated from the format's bits",
+            how: "the bits of the format",
             ..Weights::default()
         };
     }

@@ -146,9 +146,16 @@ fn plain(text: &str) -> Option<Reference> {
         0 => Some(Reference::of(Kind::Hub, vec![text.to_owned()])),
         // Docker's own models follow Ollama's tags: `ai/qwen3:8B-Q4_K_M`.
         1 if first == "ai" => Some(tag(tail)),
+        // What follows the colon is a format on a hub, a tag in a namespace of the library.
+        1 if is_library_tag(tail) => Some(tag(tail)),
         1 => hub(text),
         _ => path(text, Kind::Path),
     }
+}
+
+fn is_library_tag(name: &str) -> bool {
+    name.split_once(':')
+        .is_some_and(|(_, tag)| stem(tag).format.is_none())
 }
 
 /// `org/name[@revision][:quantization]`, perhaps with a file behind it.

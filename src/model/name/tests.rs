@@ -70,6 +70,7 @@ fn tags_keep_their_size_and_tell_their_format() {
         "llama3.1:8b-instruct-q4_K_M",
         Some("q4_K_M"),
     );
+    case("someone/llama3.1:8b", Kind::Tag, "llama3.1:8b", None);
     case("ollama://gemma2", Kind::Tag, "gemma2:latest", None);
     case("ai/qwen3:8B-Q4_K_M", Kind::Tag, "qwen3:8B-Q4_K_M", Some("q4_K_M"));
     case("pvc://models/?model=qwen2:0.5b", Kind::Tag, "qwen2:0.5b", None);
