@@ -176,7 +176,7 @@ fn is_same_format(own: &Quantization, format: &str) -> bool {
 }
 
 /// Words of a name that say how a model was trained or packed, not what shape it has.
-const NEUTRAL: [&str; 24] = [
+const NEUTRAL: [&str; 18] = [
     "instruct",
     "chat",
     "it",
@@ -190,17 +190,11 @@ const NEUTRAL: [&str; 24] = [
     "dpo",
     "uncensored",
     "abliterated",
-    "instruct.",
-    "fast",
-    "ft",
     "model",
     "original",
     "checkpoint",
-    "tokenizer",
-    "fixed",
     "unsloth",
     "mtp",
-    "hotfix",
 ];
 
 /// Words of a name that say that it is another model than the one whose name it contains.
@@ -266,7 +260,7 @@ fn entries() -> &'static [Entry] {
                 name,
                 core: core(&words),
                 words,
-                is_quantized: format.is_some(),
+                is_quantized: format.is_some_and(|format| format != UNQUANTIZED),
                 is_derived: rows()
                     .get(&name.to_ascii_lowercase())
                     .is_some_and(|(_, text)| text.contains("\"same_as\"")),
@@ -296,7 +290,15 @@ fn by_words(stem: &Stem) -> Option<(Record, Option<String>)> {
         .or_else(|| same_words(stem))
         .or_else(core_alias)
         .or_else(|| contained(stem))?;
-    Some((record(&row)?, stem.format.clone()))
+    Some((record(&row)?, stem.format.clone().or_else(|| unquantized(&row))))
+}
+
+/// Where only a quantized copy has a row, a name that states no format means its 16-bit original.
+fn unquantized(row: &str) -> Option<String> {
+    let is_copy = super::name::stem(row)
+        .format
+        .is_some_and(|format| format != UNQUANTIZED);
+    is_copy.then(|| UNQUANTIZED.to_owned())
 }
 
 fn same_words(stem: &Stem) -> Option<String> {
@@ -319,7 +321,10 @@ fn without_active(wanted: &[String], stem: &Stem) -> Option<String> {
                 .filter(|word| !is_active(word))
                 .eq(wanted.iter())
     };
-    best(entries().iter().filter(shorter), stem)
+    let found: Vec<&Entry> = entries().iter().filter(shorter).collect();
+    let first = found.first()?;
+    let is_one = found.iter().all(|entry| entry.core == first.core);
+    best(found.iter().copied().filter(|_| is_one), stem)
 }
 
 /// Of rows that share their core the unquantized, then the one with most of the asked words, then the shortest, then
@@ -411,6 +416,9 @@ fn names_file() -> &'static Names {
     static NAMES_FILE: OnceLock<Names> = OnceLock::new();
     NAMES_FILE.get_or_init(|| serde_saphyr::from_str(NAMES).unwrap_or_default())
 }
+
+/// The format of checkpoints that nobody quantized.
+const UNQUANTIZED: &str = "bf16";
 
 /// Format of a tag that names none, as the Ollama library publishes them.
 const OLLAMA_DEFAULT: &str = "q4_K_M";

@@ -173,6 +173,18 @@ fn a_copy_that_states_the_format_of_its_base_changes_nothing() {
 }
 
 #[test]
+fn a_quantized_copy_is_never_taken_for_its_larger_original() {
+    assert_eq!(
+        taken("org/NVIDIA-Nemotron-3.5-Lightning-30B-A3B"),
+        "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4 in bf16"
+    );
+    let (model, _) = look_up("org/NVIDIA-Nemotron-3.5-Lightning-30B-A3B")
+        .unwrap()
+        .to_model("x");
+    assert!(model.quantization.is_none() && model.weights.bytes.is_none());
+}
+
+#[test]
 fn library_tags_have_a_size_a_format_and_a_default() {
     for (written, expected) in [
         ("qwen2.5:7b", "Qwen/Qwen2.5-7B-Instruct in q4_K_M"),
