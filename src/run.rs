@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::engine::KvType;
 use crate::fact::Fact;
 use crate::finding::{Finding, Label, Severity};
-use crate::model::Dims;
+use crate::model::{Dims, ModelSource};
 use crate::report::{Deployed, Report, Summary};
 use crate::rule::Rules;
 use crate::scenario::{self, Built, Refused, Solver, Subject};
@@ -263,7 +263,7 @@ fn unsized_models(report: &Report, told: &[Finding]) -> Vec<Finding> {
 fn unsized_because(model: &crate::model::Model) -> Option<(String, Option<crate::source::Span>)> {
     if let Err(refusal) = &model.layout {
         // Without a place in the config the reader has told it already, as GGUF files are told when they are read.
-        let told = refusal.span.is_none() || model.source == crate::model::ModelSource::Gguf;
+        let told = refusal.span.is_none() || model.source == ModelSource::Gguf;
         return (!told).then(|| (refusal.reason.clone(), refusal.span));
     }
     if model.weights.bytes.is_none() && model.parameters.is_none() {
@@ -271,6 +271,10 @@ fn unsized_because(model: &crate::model::Model) -> Option<(String, Option<crate:
             .model_type
             .as_ref()
             .map_or("this kind of model", |kind| &kind.value);
+        if matches!(model.source, ModelSource::Catalog | ModelSource::Lock) {
+            let reason = "nothing records the size of its weights; `oomlint lock` asks the hub for it".to_owned();
+            return Some((reason, None));
+        }
         let reason = format!(
             "its directory holds no weights, and the parameters of {kind} cannot be counted from config.json; add \
              model.safetensors.index.json or the shards (git-LFS pointer files will do)"

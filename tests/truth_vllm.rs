@@ -194,7 +194,6 @@ fn model(record: &Value, layout: Layout) -> Model {
     let config = &record["config"];
     let heads = config["num_attention_heads"].as_u64();
     Model {
-        assumptions: Vec::new(),
         name: record["name"].as_str().unwrap().to_owned(),
         path: String::new(),
         source: ModelSource::Directory,
@@ -214,6 +213,7 @@ fn model(record: &Value, layout: Layout) -> Model {
         weights: Weights::default(),
         gguf: None,
         config: Some(config.clone()),
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }

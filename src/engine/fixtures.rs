@@ -31,7 +31,6 @@ pub(super) fn model(caches: &[(Cache, u32)]) -> Model {
         })
         .collect();
     Model {
-        assumptions: Vec::new(),
         name: String::from("tiny"),
         path: String::new(),
         source: ModelSource::Directory,
@@ -55,6 +54,7 @@ pub(super) fn model(caches: &[(Cache, u32)]) -> Model {
         weights: Weights::default(),
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }

@@ -37,17 +37,28 @@ struct Row {
     /// Fields that take the place of the other row's.
     #[serde(default)]
     changes: Map<String, Value>,
-    /// Null where the other row is quantized and this one is not.
-    #[serde(default, deserialize_with = "stated")]
-    quantization: Option<Option<Quantization>>,
+    #[serde(default)]
+    quantization: Published,
     #[serde(default)]
     parameters: Option<RecordedParameters>,
     #[serde(default)]
     weights: Option<RecordedWeights>,
 }
 
-fn stated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Quantization>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+/// The published format of a row: its own, or that of the row it refers to.
+#[derive(Debug, Default)]
+enum Published {
+    /// As the other row.
+    #[default]
+    Inherited,
+    /// Its own; null for 16 and 32 bit.
+    Stated(Option<Quantization>),
+}
+
+impl<'de> Deserialize<'de> for Published {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self::Stated)
+    }
 }
 
 /// Rows by their names in lower case: the name as written, and the text.
@@ -57,7 +68,8 @@ fn rows() -> &'static HashMap<String, (&'static str, &'static str)> {
         let texts = FILES.files().filter_map(include_dir::File::contents_utf8);
         let lines = texts.flat_map(str::lines);
         let rows = lines.filter_map(|line| line.strip_prefix('"')?.split_once("\": "));
-        rows.map(|(name, text)| (name.to_ascii_lowercase(), (name, text))).collect()
+        rows.map(|(name, text)| (name.to_ascii_lowercase(), (name, text)))
+            .collect()
     })
 }
 
@@ -80,16 +92,24 @@ fn chained(name: &str, left: usize) -> Option<Record> {
         Some(base) => chained(base, left.checked_sub(1)?)?,
         None => Record::default(),
     };
-    let mut config = if row.config.is_empty() { base.config } else { row.config };
+    let mut config = if row.config.is_empty() {
+        base.config
+    } else {
+        row.config
+    };
     config.extend(row.changes);
+    let (quantization, other_weights) = match row.quantization {
+        Published::Inherited => (base.quantization, base.weights),
+        // Bytes are those of a format: they do not outlive it.
+        Published::Stated(own) => (own, None),
+    };
     Some(Record {
         name: (*name).to_owned(),
         source: row.source,
         config,
+        quantization,
         parameters: row.parameters.or(base.parameters),
-        // Bytes are those of a format: they do not outlive it.
-        weights: row.weights.or(base.weights.filter(|_| row.quantization.is_none())),
-        quantization: row.quantization.unwrap_or(base.quantization),
+        weights: row.weights.or(other_weights),
         ..Record::default()
     })
 }
@@ -113,17 +133,30 @@ pub fn find(reference: &Reference, written: &str) -> Option<Match> {
         return Some(matched(record, reference.format.clone(), written, !is_named));
     }
     reference.names.iter().find_map(|name| {
-        let (record, format) = if reference.kind == Kind::Tag {
-            by_tag(name)?
-        } else {
-            by_words(&stem(name))?
+        let (record, format) = match reference.kind {
+            Kind::Tag => by_tag(name)?,
+            // A bare name of the library means its latest tag.
+            Kind::Hub if names_file().ollama.contains_key(&name.to_ascii_lowercase()) => {
+                by_tag(&format!("{name}:latest"))?
+            }
+            _ => by_words(&stem(name))?,
         };
-        Some(matched(record, reference.format.clone().or(format), written, true))
+        Some(matched(
+            record,
+            reference.format.clone().or(format),
+            written,
+            true,
+        ))
     })
 }
 
 fn matched(record: Record, format: Option<String>, written: &str, is_assumed: bool) -> Match {
-    let same = |format: &String| record.quantization.as_ref().is_some_and(|own| is_same_format(own, format));
+    let same = |format: &String| {
+        record
+            .quantization
+            .as_ref()
+            .is_some_and(|own| is_same_format(own, format))
+    };
     let format = format.filter(|format| !same(format));
     let words = match &format {
         Some(format) => format!("{written} is taken for {} in {format}", record.name),
@@ -143,17 +176,67 @@ fn is_same_format(own: &Quantization, format: &str) -> bool {
 }
 
 /// Words of a name that say how a model was trained or packed, not what shape it has.
-const NEUTRAL: [&str; 24] = [
-    "instruct", "chat", "it", "base", "hf", "pt", "text", "preview", "latest", "sft", "dpo", "uncensored",
-    "abliterated", "instruct.", "fast", "ft", "model", "original", "checkpoint", "tokenizer", "fixed", "unsloth", "mtp",
-    "hotfix",
+const NEUTRAL: [&str; 18] = [
+    "instruct",
+    "chat",
+    "it",
+    "base",
+    "hf",
+    "pt",
+    "text",
+    "preview",
+    "latest",
+    "sft",
+    "dpo",
+    "uncensored",
+    "abliterated",
+    "model",
+    "original",
+    "checkpoint",
+    "unsloth",
+    "mtp",
 ];
 
 /// Words of a name that say that it is another model than the one whose name it contains.
-const DIFFERENT: [&str; 31] = [
-    "eagle", "eagle3", "speculator", "speculators", "medusa", "draft", "drafter", "dflash", "lora", "adapter",
-    "adapters", "vl", "vision", "omni", "audio", "moe", "next", "reap", "pruned", "expand", "upscaled", "embedding",
-    "embed", "reranker", "mmproj", "projector", "tts", "asr", "nano", "mini", "minitron",
+const DIFFERENT: [&str; 33] = [
+    "eagle",
+    "eagle3",
+    "speculator",
+    "speculators",
+    "medusa",
+    "draft",
+    "drafter",
+    "dflash",
+    "lora",
+    "adapter",
+    "adapters",
+    "vl",
+    "vision",
+    "omni",
+    "audio",
+    "moe",
+    "next",
+    "reap",
+    "pruned",
+    "expand",
+    "upscaled",
+    "embedding",
+    "embed",
+    "reranker",
+    "mmproj",
+    "projector",
+    "tts",
+    "asr",
+    "nano",
+    "mini",
+    "minitron",
+    "accelerator",
+    "llava",
+];
+
+/// Families: where a name holds two of them, it does not say which one the model is of.
+const FAMILIES: [&str; 9] = [
+    "llama", "qwen", "gemma", "mistral", "mixtral", "phi", "falcon", "yi", "glm",
 ];
 
 /// A row by the words of its name.
@@ -164,6 +247,8 @@ struct Entry {
     core: Vec<String>,
     /// True where the name states a format: such a row never stands for others.
     is_quantized: bool,
+    /// True where another row has its facts.
+    is_derived: bool,
 }
 
 fn entries() -> &'static [Entry] {
@@ -175,7 +260,10 @@ fn entries() -> &'static [Entry] {
                 name,
                 core: core(&words),
                 words,
-                is_quantized: format.is_some(),
+                is_quantized: format.is_some_and(|format| format != UNQUANTIZED),
+                is_derived: rows()
+                    .get(&name.to_ascii_lowercase())
+                    .is_some_and(|(_, text)| text.contains("\"same_as\"")),
             }
         };
         names().into_iter().map(entry).collect()
@@ -183,7 +271,11 @@ fn entries() -> &'static [Entry] {
 }
 
 fn core(words: &[String]) -> Vec<String> {
-    words.iter().filter(|word| !NEUTRAL.contains(&word.as_str())).cloned().collect()
+    words
+        .iter()
+        .filter(|word| !NEUTRAL.contains(&word.as_str()))
+        .cloned()
+        .collect()
 }
 
 /// The row for the words of a name: the same words, the same without neutral ones, or the longest name of a
@@ -198,12 +290,22 @@ fn by_words(stem: &Stem) -> Option<(Record, Option<String>)> {
         .or_else(|| same_words(stem))
         .or_else(core_alias)
         .or_else(|| contained(stem))?;
-    Some((record(&row)?, stem.format.clone()))
+    Some((record(&row)?, stem.format.clone().or_else(|| unquantized(&row))))
+}
+
+/// Where only a quantized copy has a row, a name that states no format means its 16-bit original.
+fn unquantized(row: &str) -> Option<String> {
+    let is_copy = super::name::stem(row)
+        .format
+        .is_some_and(|format| format != UNQUANTIZED);
+    is_copy.then(|| UNQUANTIZED.to_owned())
 }
 
 fn same_words(stem: &Stem) -> Option<String> {
     let wanted = core(&stem.words);
-    let same = entries().iter().filter(|entry| entry.core == wanted && !wanted.is_empty());
+    let same = entries()
+        .iter()
+        .filter(|entry| entry.core == wanted && !wanted.is_empty());
     best(same, stem).or_else(|| without_active(&wanted, stem))
 }
 
@@ -213,16 +315,34 @@ fn without_active(wanted: &[String], stem: &Stem) -> Option<String> {
     let is_active = |word: &&String| word.starts_with('a') && is_size(word);
     let shorter = |entry: &&Entry| {
         entry.core.iter().any(|word| is_active(&word))
-            && entry.core.iter().filter(|word| !is_active(word)).eq(wanted.iter())
+            && entry
+                .core
+                .iter()
+                .filter(|word| !is_active(word))
+                .eq(wanted.iter())
     };
-    best(entries().iter().filter(shorter), stem)
+    let found: Vec<&Entry> = entries().iter().filter(shorter).collect();
+    let first = found.first()?;
+    let is_one = found.iter().all(|entry| entry.core == first.core);
+    best(found.iter().copied().filter(|_| is_one), stem)
 }
 
-/// Of rows that share their core, the one with most of the asked words, then the unquantized, then the shortest.
+/// Of rows that share their core the unquantized, then the one with most of the asked words, then the shortest, then
+/// the one that has facts of its own.
 fn best<'e>(entries: impl Iterator<Item = &'e Entry>, stem: &Stem) -> Option<String> {
     let rank = |entry: &&Entry| {
-        let common = entry.words.iter().filter(|word| stem.words.contains(word)).count();
-        (entry.is_quantized, usize::MAX - common, entry.words.len(), entry.name)
+        let common = entry
+            .words
+            .iter()
+            .filter(|word| stem.words.contains(word))
+            .count();
+        (
+            entry.is_quantized,
+            usize::MAX - common,
+            entry.words.len(),
+            entry.is_derived,
+            entry.name,
+        )
     };
     entries.min_by_key(rank).map(|entry| entry.name.to_owned())
 }
@@ -233,12 +353,19 @@ fn contained(stem: &Stem) -> Option<String> {
     let holds = |core: &[String]| {
         let has_size = core.iter().any(|word| is_size(word));
         let rest = || rest_of(&words, core);
-        core.len() >= 2 && has_size && rest().is_some_and(|rest| rest.iter().all(|word| is_harmless(word)))
+        core.len() >= 2
+            && has_size
+            && rest().is_some_and(|rest| rest.iter().all(|word| is_harmless(word.as_str())))
     };
-    let candidates: Vec<&Entry> = entries().iter().filter(|entry| !entry.is_quantized && holds(&entry.core)).collect();
+    let candidates: Vec<&Entry> = entries()
+        .iter()
+        .filter(|entry| !entry.is_quantized && holds(&entry.core))
+        .collect();
     let longest = candidates.iter().map(|entry| entry.core.len()).max();
     let by_rows = best(
-        candidates.into_iter().filter(|entry| Some(entry.core.len()) == longest),
+        candidates
+            .into_iter()
+            .filter(|entry| Some(entry.core.len()) == longest),
         stem,
     );
     by_rows.or_else(|| {
@@ -251,13 +378,15 @@ fn contained(stem: &Stem) -> Option<String> {
     })
 }
 
-fn is_harmless(word: &String) -> bool {
-    !is_size(word) && !DIFFERENT.contains(&word.as_str())
+fn is_harmless(word: &str) -> bool {
+    !is_size(word) && !FAMILIES.contains(&word) && !word.split('.').any(|part| DIFFERENT.contains(&part))
 }
 
 /// The words around the first place where `part` stands in `words`.
 fn rest_of(words: &[String], part: &[String]) -> Option<Vec<String>> {
-    let at = words.windows(part.len().max(1)).position(|window| window == part)?;
+    let at = words
+        .windows(part.len().max(1))
+        .position(|window| window == part)?;
     let mut rest = words.to_vec();
     rest.drain(at..at.saturating_add(part.len()));
     Some(rest)
@@ -288,6 +417,9 @@ fn names_file() -> &'static Names {
     NAMES_FILE.get_or_init(|| serde_saphyr::from_str(NAMES).unwrap_or_default())
 }
 
+/// The format of checkpoints that nobody quantized.
+const UNQUANTIZED: &str = "bf16";
+
 /// Format of a tag that names none, as the Ollama library publishes them.
 const OLLAMA_DEFAULT: &str = "q4_K_M";
 
@@ -298,7 +430,10 @@ fn by_tag(name: &str) -> Option<(Record, Option<String>)> {
     let tag = tag.to_ascii_lowercase();
     let library = names_file().ollama.get(&model);
     let tag = if tag == "latest" {
-        library.and_then(|tags| tags.get("latest")).cloned().unwrap_or(tag)
+        library
+            .and_then(|tags| tags.get("latest"))
+            .cloned()
+            .unwrap_or(tag)
     } else {
         tag
     };
@@ -309,14 +444,36 @@ fn by_tag(name: &str) -> Option<(Record, Option<String>)> {
     let row = match listed {
         Some(row) if row.contains('/') => record(row)?,
         _ if tag.contains('/') => record(&tag)?,
-        _ => by_words(&Stem { format: None, ..stem(&format!("{model}:{tag}")) })?.0,
+        _ => by_words(&tuned(stem(&format!("{model}:{tag}"))))?.0,
     };
     let usual = || {
+        // gpt-oss keeps its own format, embedding models their 16 bit.
         let is_native = row.quantization.as_ref().is_some_and(|own| own.method == "mxfp4");
-        (!is_native).then(|| OLLAMA_DEFAULT.to_owned())
+        (!is_native && !is_embedding(&row)).then(|| OLLAMA_DEFAULT.to_owned())
     };
     let format = format.or_else(usual);
     Some((row, format))
+}
+
+fn is_embedding(record: &Record) -> bool {
+    let class = record
+        .config
+        .get("architectures")
+        .and_then(|list| list.get(0)?.as_str());
+    class.is_some_and(|name| name.ends_with("Model"))
+}
+
+/// The words of a tag; the library publishes the tuned checkpoint where a tag does not ask for the base.
+fn tuned(mut stem: Stem) -> Stem {
+    stem.format = None;
+    if !stem
+        .words
+        .iter()
+        .any(|word| matches!(word.as_str(), "base" | "text" | "code" | "pt"))
+    {
+        stem.words.extend(["instruct", "chat", "it"].map(str::to_owned));
+    }
+    stem
 }
 
 impl Match {
@@ -327,7 +484,14 @@ impl Match {
         if let Some(format) = &self.format {
             in_format(&mut model, format);
         }
-        model.assumptions.extend(self.assumption.clone());
+        if let Some(assumption) = &self.assumption {
+            // Exact for the row, not for what is only taken for it.
+            model.assumptions.push(assumption.clone());
+            model.weights.exact = false;
+            if let Some(parameters) = &mut model.parameters {
+                parameters.exact = false;
+            }
+        }
         (model, findings)
     }
 }
@@ -348,7 +512,7 @@ fn in_format(model: &mut Model, format: &str) {
         let count = model.parameters.as_ref().map(|parameters| parameters.count);
         model.weights = Weights {
             bytes: count.map(|count| scaled(count, row.bits)),
-            how: "estimated from the format's bits",
+            how: "the bits of the format",
             ..Weights::default()
         };
     }

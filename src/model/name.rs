@@ -41,9 +41,36 @@ pub struct Reference {
 
 /// Last parts of paths that say nothing of the model in them.
 const GENERIC: [&str; 30] = [
-    "model", "models", "llm", "data", "mnt", "target", "latest", "main", "snapshots", "hub", "weights", "checkpoint",
-    "checkpoints", "huggingface", "cache", ".cache", "hf", "gguf", "hf-cache", "model_cache", "base", "default",
-    "app", "root", "home", "workspace", "opt", "srv", "v1", "final",
+    "model",
+    "models",
+    "llm",
+    "data",
+    "mnt",
+    "target",
+    "latest",
+    "main",
+    "snapshots",
+    "hub",
+    "weights",
+    "checkpoint",
+    "checkpoints",
+    "huggingface",
+    "cache",
+    ".cache",
+    "hf",
+    "gguf",
+    "hf-cache",
+    "model_cache",
+    "base",
+    "default",
+    "app",
+    "root",
+    "home",
+    "workspace",
+    "opt",
+    "srv",
+    "v1",
+    "final",
 ];
 
 /// Reads a reference; `None` for an empty word and for a placeholder, which names nothing.
@@ -67,7 +94,16 @@ pub fn parse(text: &str) -> Option<Reference> {
 /// Words that stand for a value which someone else fills in.
 pub fn is_placeholder(text: &str) -> bool {
     let marks = ["$(", "${", "{{", "}}", "<", ">", "V_MODEL", "..."];
-    let words = ["your-model", "your_model", "path/to/", "path-to-", "my-model", "model-name", "model_name", "changeme"];
+    let words = [
+        "your-model",
+        "your_model",
+        "path/to/",
+        "path-to-",
+        "my-model",
+        "model-name",
+        "model_name",
+        "changeme",
+    ];
     let lower = text.to_ascii_lowercase();
     marks.iter().any(|mark| text.contains(mark))
         || text.starts_with('$')
@@ -91,7 +127,10 @@ fn plain(text: &str) -> Option<Reference> {
     if is_path {
         return path(text, Kind::Path);
     }
-    if let Some(rest) = ["hf.co/", "huggingface.co/"].iter().find_map(|host| text.strip_prefix(host)) {
+    if let Some(rest) = ["hf.co/", "huggingface.co/"]
+        .iter()
+        .find_map(|host| text.strip_prefix(host))
+    {
         return hub(rest);
     }
     if let Some(rest) = text.strip_prefix("ollama:") {
@@ -102,14 +141,21 @@ fn plain(text: &str) -> Option<Reference> {
         return Some(image(text));
     }
     match text.matches('/').count() {
-        _ if text.to_ascii_lowercase().ends_with(".gguf") => path(text, Kind::Gguf),
+        _ if is_gguf(text) => path(text, Kind::Gguf),
         0 if text.contains(':') => Some(tag(text)),
         0 => Some(Reference::of(Kind::Hub, vec![text.to_owned()])),
         // Docker's own models follow Ollama's tags: `ai/qwen3:8B-Q4_K_M`.
         1 if first == "ai" => Some(tag(tail)),
+        // What follows the colon is a format on a hub, a tag in a namespace of the library.
+        1 if is_library_tag(tail) => Some(tag(tail)),
         1 => hub(text),
         _ => path(text, Kind::Path),
     }
+}
+
+fn is_library_tag(name: &str) -> bool {
+    name.split_once(':')
+        .is_some_and(|(_, tag)| stem(tag).format.is_none())
 }
 
 /// `org/name[@revision][:quantization]`, perhaps with a file behind it.
@@ -121,8 +167,13 @@ fn hub(text: &str) -> Option<Reference> {
     };
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
     let name = parts.get(..parts.len().min(2))?.join("/");
-    let file = parts.get(2..).and_then(<[&str]>::last).filter(|file| file.ends_with(".gguf"));
-    let stated = quant.map(str::to_owned).or_else(|| file.map(|file| (*file).to_owned()));
+    let file = parts
+        .get(2..)
+        .and_then(<[&str]>::last)
+        .filter(|file| is_gguf(file));
+    let stated = quant
+        .map(str::to_owned)
+        .or_else(|| file.map(|file| (*file).to_owned()));
     let mut reference = Reference::of(Kind::Hub, vec![name]);
     reference.format = stated.and_then(|words| stem(&words).format);
     reference.revision = revision.map(str::to_owned);
@@ -144,18 +195,21 @@ fn tag(text: &str) -> Reference {
     reference
 }
 
-/// `registry/path/name:tag`: the tag is a release, not a size.
+/// `registry/path/name:tag`: the tag is a release, or the model where the name is that of a collection.
 fn image(text: &str) -> Reference {
     let name = text.split('@').next().unwrap_or(text);
     let last = name.rsplit('/').next().unwrap_or(name);
-    let last = last.split(':').next().unwrap_or(last);
-    Reference::of(Kind::Image, vec![last.to_owned()])
+    let names = last.split(':').filter(|part| !part.is_empty());
+    Reference::of(Kind::Image, names.map(str::to_owned).collect())
 }
 
 fn address(rest: &str) -> Option<Reference> {
     let (host, path_on_host) = rest.split_once('/')?;
     if host.contains("huggingface") || host == "hf.co" || host.starts_with("hf-mirror") {
-        let trimmed = path_on_host.replace("/resolve/main/", "/").replace("/blob/main/", "/").replace("/tree/main", "");
+        let trimmed = path_on_host
+            .replace("/resolve/main/", "/")
+            .replace("/blob/main/", "/")
+            .replace("/tree/main", "");
         return hub(&trimmed);
     }
     if host.contains("modelscope") {
@@ -167,10 +221,16 @@ fn address(rest: &str) -> Option<Reference> {
 /// A path: its last telling part, with the part before it as the organisation where it could be one.
 fn path(text: &str, kind: Kind) -> Option<Reference> {
     let text = text.replace('\\', "/");
-    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..").collect();
+    let parts: Vec<&str> = text
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != "." && *part != "..")
+        .collect();
     // The hub cache: `models--org--name/snapshots/<commit>`.
     if let Some(at) = parts.iter().position(|part| part.starts_with("models--")) {
-        let name = parts.get(at)?.trim_start_matches("models--").replacen("--", "/", 1);
+        let name = parts
+            .get(at)?
+            .trim_start_matches("models--")
+            .replacen("--", "/", 1);
         let after: Vec<&&str> = parts.iter().skip(at + 1).collect();
         let mut reference = Reference::of(kind, vec![name]);
         if let [word, commit, ..] = after.as_slice()
@@ -184,18 +244,22 @@ fn path(text: &str, kind: Kind) -> Option<Reference> {
     let at = parts.iter().rposition(|part| telling(&part))?;
     let last = parts.get(at)?;
     let before = at.checked_sub(1).and_then(|at| parts.get(at)).filter(telling);
-    let is_gguf = last.to_ascii_lowercase().ends_with(".gguf");
+    let names_file = is_gguf(last);
     let flat = last.contains("--").then(|| last.replacen("--", "/", 1));
     let mut names: Vec<String> = flat.into_iter().collect();
     names.extend(before.map(|org| format!("{org}/{last}")));
     names.push((*last).to_owned());
     // A file or a version folder below a folder that bears the model's name.
     names.extend(before.map(|name| (*name).to_owned()));
-    let mut reference = Reference::of(if is_gguf { Kind::Gguf } else { kind }, names);
-    if is_gguf {
+    let mut reference = Reference::of(if names_file { Kind::Gguf } else { kind }, names);
+    if names_file {
         reference.format = stem(last).format;
     }
     Some(reference)
+}
+
+fn is_gguf(file: &str) -> bool {
+    file.to_ascii_lowercase().ends_with(".gguf")
 }
 
 fn is_commit(part: &str) -> bool {

@@ -178,7 +178,6 @@ fn deployment(file: &SourceFile) -> Deployment {
 
 fn model(config: &SourceFile) -> Model {
     Model {
-        assumptions: Vec::new(),
         name: "small".to_owned(),
         path: "models/small".to_owned(),
         source: ModelSource::Directory,
@@ -208,6 +207,7 @@ fn model(config: &SourceFile) -> Model {
         },
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }

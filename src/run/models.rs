@@ -52,7 +52,11 @@ pub(super) fn load(
         .iter()
         .map(|declaration| {
             let name = declaration.deployment.model.as_ref()?;
-            let place = shelf.look_up(&name.value, &declaration.folder);
+            let place = if means_a_path(declaration) {
+                shelf.look_up_here(&name.value, &declaration.folder)
+            } else {
+                shelf.look_up(&name.value, &declaration.folder)
+            };
             if place.is_none() {
                 findings.extend(not_found(declaration, &shelf));
             }
@@ -189,27 +193,31 @@ impl<'a> Shelf<'a> {
 
     /// The place of a model named in a manifest in `folder`, added to the shelf if it is new.
     fn look_up(&mut self, written: &str, folder: &Path) -> Option<String> {
-        let name = written.split('@').next().unwrap_or(written);
-        let direct = folder.join(name);
+        self.look_up_here(written, folder)
+            .or_else(|| self.look_up_records(written))
+    }
+
+    /// The place of a model whose files are here: at the path, where the settings say, or under its name in the tree.
+    fn look_up_here(&mut self, written: &str, folder: &Path) -> Option<String> {
+        let direct = folder.join(written.split('@').next().unwrap_or(written));
         if is_model(&direct) {
             return Some(self.add(&direct));
         }
         let settings = self.settings;
-        let Some(meant) = settings.model_named(written) else {
-            return self.look_up_name(written);
-        };
-        let path = meant.folder.join(&meant.model);
-        if is_model(&path) {
-            return Some(self.add(&path));
+        if let Some(meant) = settings.model_named(written) {
+            let path = meant.folder.join(&meant.model);
+            if is_model(&path) {
+                return Some(self.add(&path));
+            }
         }
-        self.look_up_name(&meant.model)
+        let reference = name::parse(self.meant(written))?;
+        reference.names.iter().find_map(|name| self.on_disk(name))
     }
 
-    fn look_up_name(&mut self, written: &str) -> Option<String> {
+    /// The place of a model that was recorded or fetched before: lock file, hub cache, catalog.
+    fn look_up_records(&mut self, written: &str) -> Option<String> {
+        let written = self.meant(written);
         let reference = name::parse(written)?;
-        if let Some(shown) = reference.names.iter().find_map(|name| self.on_disk(name)) {
-            return Some(shown);
-        }
         let place = self
             .in_lock(&reference, written)
             .or_else(|| self.in_hub_cache(&reference))
@@ -222,6 +230,17 @@ impl<'a> Shelf<'a> {
         };
         self.places.entry(shown.clone()).or_insert(place);
         Some(shown)
+    }
+
+    /// The name that the settings put in the place of another.
+    fn meant<'w>(&self, written: &'w str) -> &'w str
+    where
+        'a: 'w,
+    {
+        let settings: &'a Settings = self.settings;
+        settings
+            .model_named(written)
+            .map_or(written, |meant| &meant.model)
     }
 
     /// A directory of a model root or of the tree that bears the name.
@@ -243,7 +262,10 @@ impl<'a> Shelf<'a> {
             matches!(place, Place::Path(_))
                 && (folders.ends_with(&parts) || folders.last().is_some_and(|last| *last == flat))
         };
-        self.places.iter().find(bears_name).map(|(shown, _)| shown.clone())
+        self.places
+            .iter()
+            .find(bears_name)
+            .map(|(shown, _)| shown.clone())
     }
 
     fn in_lock(&self, reference: &Reference, written: &str) -> Option<Place> {
@@ -274,7 +296,11 @@ impl<'a> Shelf<'a> {
                 name: name.clone(),
             })
         };
-        reference.names.iter().filter(|name| name.contains('/') && is_hub_name(name)).find_map(snapshot)
+        reference
+            .names
+            .iter()
+            .filter(|name| name.contains('/') && is_hub_name(name))
+            .find_map(snapshot)
     }
 
     fn add(&mut self, path: &Path) -> String {
@@ -316,6 +342,19 @@ fn is_hub_name(name: &str) -> bool {
     parts.len() <= 2 && !name.starts_with(['.', '/', '~']) && parts.iter().all(|part| !part.is_empty())
 }
 
+/// True where oomlint's own format names a path beside the file: if nothing is there, it is misspelt.
+fn means_a_path(declaration: &Declaration) -> bool {
+    let Some(name) = &declaration.deployment.model else {
+        return false;
+    };
+    let written = name.value.as_str();
+    let first = written.split('/').next().unwrap_or(written);
+    let names_folder = written.contains('/') && !first.is_empty() && declaration.folder.join(first).is_dir();
+    declaration.deployment.format == Format::Own
+        && !written.contains("://")
+        && (written.starts_with("./") || written.starts_with("../") || names_folder)
+}
+
 /// What to say of a name that is nowhere: a mistake where the manifest is oomlint's own and names a path beside it,
 /// a warning for a name that could be locked, and a mere note for a place that only the serving machine has.
 fn not_found(declaration: &Declaration, shelf: &Shelf<'_>) -> Option<Finding> {
@@ -331,10 +370,14 @@ fn not_found(declaration: &Declaration, shelf: &Shelf<'_>) -> Option<Finding> {
     let is_relative = !written.starts_with(['/', '~']) && !written.contains("://");
     let is_path = matches!(reference.kind, Kind::Path | Kind::Gguf);
     let is_bare = reference.kind == Kind::Hub && !written.contains('/');
-    let (severity, message, help) = if is_own && is_relative && (is_path || is_bare) {
+    let is_misspelt = means_a_path(declaration) || (is_own && is_relative && (is_path || is_bare));
+    let (severity, message, help) = if is_misspelt {
         (
             Severity::Error,
-            format!("there is no model at {}", display(&declaration.folder.join(written))),
+            format!(
+                "there is no model at {}",
+                display(&declaration.folder.join(written))
+            ),
             "the path is relative to this file; it must be a directory with a config.json, or a .gguf file; \
              nothing of this deployment was sized",
         )
@@ -348,8 +391,10 @@ fn not_found(declaration: &Declaration, shelf: &Shelf<'_>) -> Option<Finding> {
     } else {
         (
             Severity::Info,
-            format!("the model at {written} was not sized: the place is not in this tree, and its name says no \
-                     known model"),
+            format!(
+                "the model at {written} was not sized: the place is not in this tree, and its name says no \
+                     known model"
+            ),
             "say which model it is under `models:` in .oomlint.yaml, as `path: org/name` or `path: folder`",
         )
     };

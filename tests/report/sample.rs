@@ -260,7 +260,6 @@ pub(crate) fn layout() -> Layout {
 
 fn llama(config: &SourceFile) -> Model {
     Model {
-        assumptions: Vec::new(),
         name: "llama-3.1-8b".to_owned(),
         path: "models/llama-3.1-8b".to_owned(),
         source: ModelSource::Directory,
@@ -294,13 +293,13 @@ fn llama(config: &SourceFile) -> Model {
         },
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 1234,
     }
 }
 
 fn refused() -> Model {
     Model {
-        assumptions: Vec::new(),
         name: "mystery".to_owned(),
         path: "models/mystery".to_owned(),
         source: ModelSource::HubCache,
@@ -320,6 +319,7 @@ fn refused() -> Model {
         weights: Weights::default(),
         gguf: None,
         config: None,
+        assumptions: Vec::new(),
         bytes_read: 0,
     }
 }

@@ -17,10 +17,58 @@ pub(crate) struct Stem {
 
 /// Words that belong to a format and to nothing else.
 const FORMAT_WORDS: [&str; 52] = [
-    "awq", "gptq", "fp8", "nvfp4", "mxfp4", "mxfp8", "fp4", "int4", "int8", "w4a16", "w8a16", "w8a8", "w4a8", "w4a4",
-    "bnb", "bitsandbytes", "nf4", "autoround", "4bit", "8bit", "3bit", "5bit", "6bit", "2bit", "mlx", "gguf", "exl2",
-    "exl3", "dynamic", "block", "blockwise", "pertensor", "quantized", "quant", "128g", "64g", "32g", "fp16", "bf16",
-    "f16", "hqq", "torchao", "marlin", "i1", "imat", "dwq", "qat", "smoothquant", "e4m3", "ud", "modelopt", "channelwise",
+    "awq",
+    "gptq",
+    "fp8",
+    "nvfp4",
+    "mxfp4",
+    "mxfp8",
+    "fp4",
+    "int4",
+    "int8",
+    "w4a16",
+    "w8a16",
+    "w8a8",
+    "w4a8",
+    "w4a4",
+    "bnb",
+    "bitsandbytes",
+    "nf4",
+    "autoround",
+    "4bit",
+    "8bit",
+    "3bit",
+    "5bit",
+    "6bit",
+    "2bit",
+    "mlx",
+    "gguf",
+    "exl2",
+    "exl3",
+    "dynamic",
+    "block",
+    "blockwise",
+    "pertensor",
+    "quantized",
+    "quant",
+    "128g",
+    "64g",
+    "32g",
+    "fp16",
+    "bf16",
+    "f16",
+    "hqq",
+    "torchao",
+    "marlin",
+    "i1",
+    "imat",
+    "dwq",
+    "qat",
+    "smoothquant",
+    "e4m3",
+    "ud",
+    "modelopt",
+    "channelwise",
 ];
 
 /// Takes a name apart. The organisation, if there is one, decides what `4bit` means.
@@ -34,7 +82,12 @@ pub(crate) fn stem(name: &str) -> Stem {
         if let Some(format) = gguf_format(&piece) {
             gguf = Some(format);
         } else {
-            words.extend(piece.split('_').filter(|word| !word.is_empty()).map(str::to_owned));
+            words.extend(
+                piece
+                    .split('_')
+                    .filter(|word| !word.is_empty())
+                    .map(str::to_owned),
+            );
         }
     }
     let words = joined(words);
@@ -85,13 +138,18 @@ fn pieces(name: &str) -> Vec<String> {
     let mut text = String::with_capacity(name.len());
     for (at, c) in name.char_indices() {
         let rest = name.get(at + c.len_utf8()..).unwrap_or("");
-        let type_follows = ["q2", "q3", "q4", "q5", "q6", "q8", "iq", "f16", "bf16", "w4a", "w8a", "gguf", "fp8"]
-            .iter()
-            .any(|start| rest.starts_with(start));
+        let type_follows = [
+            "q2", "q3", "q4", "q5", "q6", "q8", "iq", "f16", "bf16", "w4a", "w8a", "gguf", "fp8",
+        ]
+        .iter()
+        .any(|start| rest.starts_with(start));
         let splits = matches!(c, '-' | ':' | ' ' | '+' | ',') || (matches!(c, '.' | '_') && type_follows);
         text.push(if splits { '-' } else { c });
     }
-    text.split('-').filter(|piece| !piece.is_empty()).map(str::to_owned).collect()
+    text.split('-')
+        .filter(|piece| !piece.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `q4_k_m`, `q8_0`, `iq4_xs`, `q8_k_xl` as the catalog names them: unsloth's `_XL` mixes are near the next
@@ -101,7 +159,10 @@ fn gguf_format(piece: &str) -> Option<String> {
     body.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;
     let known = |name: &str| super::quantization::serving_format(name).map(|row| row.name.clone());
     let other = || {
-        let base = piece.strip_suffix("_xl").or_else(|| piece.strip_suffix("_l")).unwrap_or(piece);
+        let base = piece
+            .strip_suffix("_xl")
+            .or_else(|| piece.strip_suffix("_l"))
+            .unwrap_or(piece);
         match base {
             "q8_k" | "q8" => known("q8_0"),
             "q6" => known("q6_K"),
@@ -115,17 +176,28 @@ fn gguf_format(piece: &str) -> Option<String> {
 fn without_part_number(name: &str) -> &str {
     let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let part = name.rsplit_once("-of-").filter(|(_, total)| digits(total));
-    let number = part.and_then(|(rest, _)| rest.rsplit_once('-')).filter(|(_, number)| digits(number));
+    let number = part
+        .and_then(|(rest, _)| rest.rsplit_once('-'))
+        .filter(|(_, number)| digits(number));
     number.map_or(name, |(stem, _)| stem)
 }
 
 /// Words that quantizers write in two: `auto round`, `per tensor`, `4 bit`.
 fn joined(words: Vec<String>) -> Vec<String> {
-    let pairs = [("auto", "round"), ("per", "tensor"), ("4", "bit"), ("8", "bit"), ("static", "pertensor")];
+    let pairs = [
+        ("auto", "round"),
+        ("per", "tensor"),
+        ("4", "bit"),
+        ("8", "bit"),
+        ("static", "pertensor"),
+    ];
     let mut out: Vec<String> = Vec::with_capacity(words.len());
     for word in words {
         let before = out.last().map(String::as_str);
-        if let Some((first, second)) = pairs.iter().find(|(first, second)| before == Some(*first) && word == *second) {
+        if let Some((first, second)) = pairs
+            .iter()
+            .find(|(first, second)| before == Some(*first) && word == *second)
+        {
             out.pop();
             out.push(format!("{first}{second}"));
         } else {
@@ -153,7 +225,9 @@ fn numbers_joined(words: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::with_capacity(words.len());
     for word in words {
         match out.last_mut() {
-            Some(last) if is_digit(last.strip_prefix('v').unwrap_or(last)) && is_digit(&word) => *last = format!("{last}.{word}"),
+            Some(last) if is_digit(last.strip_prefix('v').unwrap_or(last)) && is_digit(&word) => {
+                *last = format!("{last}.{word}");
+            }
             Some(last) if last == "meta" && word == "llama" => *last = word,
             _ => out.push(word),
         }
