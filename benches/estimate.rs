@@ -35,24 +35,13 @@ fn machines(count: usize) -> Vec<Machine> {
 
 fn deployment(sources: &Sources, engine: Engine, contexts: u64) -> Deployment {
     let file = sources.add("bench.yaml", "");
+    let name = Fact::default("bench".to_owned(), "bench");
     Deployment {
-        name: Fact::default("bench".to_owned(), "bench"),
-        file: file.id(),
-        span: file.span(0..0),
-        format: Format::Own,
         engine: Some(Fact::default(engine, "bench")),
-        engine_version: None,
-        model: None,
-        machines: Vec::new(),
         context: (1..=contexts)
             .map(|at| Fact::default(at * 1024, "bench"))
             .collect(),
-        batch: Vec::new(),
-        kv_cache: Vec::new(),
-        quantization: None,
-        args: Vec::new(),
-        settings: Settings::default(),
-        unresolved: Vec::new(),
+        ..Deployment::new(name, file.id(), file.span(0..0), Format::Own)
     }
 }
 
@@ -89,6 +78,7 @@ fn one_estimate(bencher: divan::Bencher<'_, '_>, engine: Engine) {
         version: None,
         settings: &settings,
         weights_bytes: 16 << 30,
+        format: None,
     };
     let Ok(plan) = engine::plan(engine, &request) else {
         return;
@@ -113,6 +103,7 @@ fn the_largest_context(bencher: divan::Bencher<'_, '_>) {
         version: None,
         settings: &settings,
         weights_bytes: 16 << 30,
+        format: None,
     };
     let Ok(plan) = engine::plan(Engine::Vllm, &request) else {
         return;

@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::engine::{Band, Engine};
+use crate::fact::Fact;
 use crate::finding::{Finding, Severity};
 use crate::machine::Machine;
+use crate::machine::quantity::parse_bytes;
 use crate::manifest::own;
 use crate::manifest::read::Reader;
 use crate::nearest::nearest;
@@ -86,6 +89,23 @@ impl Ignore {
     }
 }
 
+/// What holds for the findings of some paths.
+#[derive(Debug, Clone)]
+pub struct Override {
+    paths: Gitignore,
+    /// Severities by rule id.
+    pub severity: BTreeMap<String, Level>,
+    /// Rules, groups or beginnings of ids that are not reported there.
+    pub ignore: Vec<String>,
+}
+
+impl Override {
+    /// True when it holds for a path (as reports print it).
+    pub fn covers(&self, path: &str) -> bool {
+        matches(&self.paths, path)
+    }
+}
+
 /// The settings of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -93,8 +113,12 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Severities by rule id.
     pub severity: BTreeMap<String, Level>,
+    /// Severities by rule id that the command line gives: they go before every other.
+    pub severity_typed: BTreeMap<String, Level>,
     /// Ignored findings.
     pub ignore: Vec<Ignore>,
+    /// Severities and ignored rules for some paths; of several that cover a path the last one counts.
+    pub overrides: Vec<Override>,
     /// Paths that are never read.
     exclude: Option<Gitignore>,
     /// Folders in which model names are looked up.
@@ -113,6 +137,48 @@ pub struct Settings {
     pub default_contexts: Vec<u64>,
     /// From when on a run fails.
     pub fail_on: Option<FailOn>,
+    /// Overheads in the place of the estimates.
+    pub overhead: Overheads,
+}
+
+/// What engines take beside weights and KV cache, as the user says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overheads {
+    /// For engines that have none of their own here.
+    pub every: Option<Fact<Band>>,
+    /// By engine.
+    pub by_engine: BTreeMap<Engine, Fact<Band>>,
+}
+
+impl Overheads {
+    /// The one for an engine.
+    pub fn of(&self, engine: Engine) -> Option<&Fact<Band>> {
+        self.by_engine.get(&engine).or(self.every.as_ref())
+    }
+
+    /// Lays others over these.
+    pub fn extend(&mut self, others: Self) {
+        if others.every.is_some() {
+            // One amount for every engine goes before the file's amount of one.
+            self.by_engine.clear();
+            self.every = others.every;
+        }
+        self.by_engine.extend(others.by_engine);
+    }
+}
+
+/// An amount of memory as a band: `2GiB`, or the low, likely and high one, `1GiB/2GiB/3GiB`.
+pub fn overhead_band(text: &str) -> Option<Band> {
+    let parts: Option<Vec<u64>> = text.split('/').map(|part| parse_bytes(part.trim())).collect();
+    match parts?.as_slice() {
+        [one] => Some(Band::exactly(*one)),
+        [low, likely, high] if low <= likely && likely <= high => Some(Band {
+            low: *low,
+            likely: *likely,
+            high: *high,
+        }),
+        _ => None,
+    }
 }
 
 /// An entry of `models` that says what a name or a path means.
@@ -139,7 +205,21 @@ impl Settings {
 
     /// True when the settings leave out a path (as reports print it).
     pub fn excludes(&self, path: &str) -> bool {
-        self.exclude.as_ref().is_some_and(|globs| matches(globs, path))
+        self.exclude.as_ref().is_some_and(|globs| matches(globs, path)) || self.is_rule_tree(path)
+    }
+
+    /// True inside of a tree that rules are tested on, beside those of a folder: it is wrong on purpose.
+    fn is_rule_tree(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let is_tree = |part: std::path::Component<'_>| {
+            let name = part.as_os_str().to_string_lossy();
+            name == "tests" || crate::trees::is_case(&name)
+        };
+        let inside = |folder: &PathBuf| {
+            let rest = path.strip_prefix(crate::walk::display(folder));
+            rest.is_ok_and(|rest| rest.components().any(is_tree))
+        };
+        self.rules.iter().any(inside)
     }
 }
 
@@ -198,8 +278,18 @@ fn unreadable(why: &str, path: &str) -> Finding {
     Finding::about("file-unreadable", Severity::Error, message, path)
 }
 
-const KEYS: [&str; 9] = [
-    "severity", "ignore", "exclude", "models", "machines", "rules", "machine", "context", "fail-on",
+const KEYS: [&str; 11] = [
+    "severity",
+    "ignore",
+    "overrides",
+    "exclude",
+    "models",
+    "machines",
+    "rules",
+    "machine",
+    "context",
+    "fail-on",
+    "overhead",
 ];
 
 fn parse(file: &Arc<SourceFile>, folder: &Path) -> (Settings, Vec<Finding>) {
@@ -236,7 +326,20 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             .collect()
     };
     match key {
-        "severity" => severities(reader, settings, value),
+        "severity" => settings.severity = severities(reader, value),
+        "overrides" => {
+            settings.overrides = value
+                .items()
+                .filter_map(|item| overridden(reader, folder, item))
+                .collect();
+            if value.items().next().is_none() {
+                reader.invalid(
+                    value.mention(),
+                    "`overrides` must be a list",
+                    "expected `- paths: ...`",
+                );
+            }
+        }
         "ignore" => {
             settings.ignore = value
                 .items()
@@ -268,6 +371,7 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             let contexts = reader.one_or_many(key, value, |reader, node| reader.count(key, node));
             settings.default_contexts = contexts.into_iter().map(|fact| fact.value).collect();
         }
+        "overhead" => settings.overhead = overheads(reader, value),
         _ => settings.fail_on = fail_on(reader, value),
     }
 }
@@ -317,7 +421,56 @@ fn fail_on(reader: &mut Reader, value: Node<'_>) -> Option<FailOn> {
     read
 }
 
-fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
+/// One amount for every engine, or a mapping by engine; an amount is one text or `{low, likely, high}`.
+fn overheads(reader: &mut Reader, value: Node<'_>) -> Overheads {
+    let mut overheads = Overheads::default();
+    let by_engine = value
+        .entries()
+        .iter()
+        .any(|(key, _)| key.text().and_then(Engine::parse).is_some());
+    if value.shape() != Shape::Mapping || !by_engine {
+        overheads.every = overhead(reader, value);
+        return overheads;
+    }
+    for (key, amount) in value.entries() {
+        let name = key.text().unwrap_or_default();
+        match Engine::parse(name) {
+            Some(engine) => {
+                if let Some(band) = overhead(reader, amount) {
+                    overheads.by_engine.insert(engine, band);
+                }
+            }
+            None => {
+                let label = format!("the engines are {}", Engine::ALL.map(Engine::name).join(", "));
+                reader.invalid(key.span(), format!("there is no engine `{name}`"), label);
+            }
+        }
+    }
+    overheads
+}
+
+fn overhead(reader: &mut Reader, value: Node<'_>) -> Option<Fact<Band>> {
+    let text = if value.shape() == Shape::Mapping {
+        let mut amounts = BTreeMap::new();
+        for (key, amount) in reader.fields(value, "an overhead", &["low", "likely", "high"]) {
+            amounts.insert(key.to_owned(), reader.text(key, amount)?.value);
+        }
+        let likely = amounts.get("likely").cloned().unwrap_or_default();
+        let bound = |key: &str| amounts.get(key).cloned().unwrap_or_else(|| likely.clone());
+        format!("{}/{likely}/{}", bound("low"), bound("high"))
+    } else {
+        reader.text("overhead", value)?.value
+    };
+    let band = overhead_band(&text);
+    if band.is_none() {
+        let label = "expected an amount (2GiB), or low, likely and high in that order";
+        reader.invalid(value.mention(), format!("not an overhead: {text}"), label);
+    }
+    Some(Fact::at(band?, value.span()))
+}
+
+fn severities(reader: &mut Reader, value: Node<'_>) -> BTreeMap<String, Level> {
+    let mut levels = BTreeMap::new();
     let known: Vec<&str> = Rules::builtin().ids().collect();
     for (key, level) in value.entries() {
         let rule = key.text().unwrap_or_default();
@@ -333,7 +486,7 @@ fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
                     let message = format!("there is no rule `{rule}`");
                     reader.invalid(key.span(), message, format!("did you mean `{near}`?"));
                 }
-                settings.severity.insert(rule.to_owned(), level);
+                levels.insert(rule.to_owned(), level);
             }
             None => {
                 let label = "expected error, warning, info or off";
@@ -345,6 +498,34 @@ fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
             }
         }
     }
+    levels
+}
+
+/// `{paths: [glob], severity: {rule: level}, ignore: [rule]}`.
+fn overridden(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Override> {
+    let (mut paths, mut severity, mut ignore) = (None, BTreeMap::new(), Vec::new());
+    for (key, value) in reader.fields(node, "an override", &["paths", "severity", "ignore"]) {
+        if key == "severity" {
+            severity = severities(reader, value);
+            continue;
+        }
+        let texts = reader.one_or_many(key, value, |reader, node| reader.text(key, node));
+        let texts: Vec<String> = texts.into_iter().map(|fact| fact.value).collect();
+        match key {
+            "paths" => paths = build_globs(reader, folder, value, &texts),
+            _ => ignore = texts,
+        }
+    }
+    let Some(paths) = paths else {
+        let message = "an override needs the paths it is for";
+        reader.invalid(node.span(), message, "expected `paths: [...]`");
+        return None;
+    };
+    Some(Override {
+        paths,
+        severity,
+        ignore,
+    })
 }
 
 fn ignored(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Ignore> {

@@ -24,6 +24,8 @@ pub struct Found {
     pub model_directories: BTreeMap<String, PathBuf>,
     /// GGUF files.
     pub gguf_files: BTreeMap<String, PathBuf>,
+    /// Texts that manifests read beside themselves: `.env` files.
+    pub companions: BTreeMap<String, PathBuf>,
     /// Lock files at the top of named directories, and beside named files.
     pub lock_files: Vec<PathBuf>,
     /// Directories and files below a named path that could not be reached.
@@ -113,6 +115,17 @@ fn file(path: &Path, named: bool, found: &mut Found) {
             found
                 .manifests
                 .insert(display(path), Candidate { path: owned, named });
+        }
+        _ if crate::manifest::text_reader(&name).is_some() => {
+            found
+                .manifests
+                .insert(display(path), Candidate { path: owned, named });
+        }
+        "env" => {
+            found.companions.insert(display(path), owned);
+        }
+        _ if name == ".env" => {
+            found.companions.insert(display(path), owned);
         }
         _ if named => {
             found

@@ -4,10 +4,13 @@
 mod check;
 mod describe;
 mod explain;
+mod init;
 mod inspect;
 mod lock;
 mod output;
+mod repair;
 mod table;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -62,6 +65,10 @@ enum Command {
     Schema(describe::SchemaArguments),
     /// Print the completion script for a shell
     Completions(describe::CompletionsArguments),
+    /// Run the example trees of rules
+    Test(trial::TestArguments),
+    /// Write a settings file and a first rule with its trees
+    Init(init::InitArguments),
 }
 
 /// Runs the command line of this process.
@@ -87,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Lock(arguments) => lock::run(&arguments),
         Command::Schema(arguments) => describe::schema(&arguments),
         Command::Completions(arguments) => describe::completions(&arguments),
+        Command::Test(arguments) => trial::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
     };
     ExitCode::from(code)
 }

@@ -590,11 +590,69 @@ fn is_flag(word: &str) -> bool {
     !rest.is_empty() && !number && !head.contains(char::is_whitespace)
 }
 
-/// A value that a shell, a chart or a person fills in later.
-fn is_placeholder(value: &str) -> bool {
-    value.contains('$') && !value.trim_start().starts_with('{')
-        || value.contains("{{")
-        || (value.starts_with('<') && value.ends_with('>'))
+/// A value that a shell, a chart or a person fills in later: `${CTX}`, `{{ .Values.ctx }}`, `<YOUR-MODEL>`,
+/// `V_MODEL_NAME`, `CHANGEME`, `%MODEL%`, `@MODEL@`.
+pub fn is_placeholder(value: &str) -> bool {
+    if value.contains("{{") {
+        return true;
+    }
+    // JSON may hold a dollar, and a template's `<|end|>`, for itself.
+    if value.trim_start().starts_with('{') {
+        return false;
+    }
+    value.contains('$')
+        || value.split('<').skip(1).any(is_in_brackets)
+        || value
+            .split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '%' | '@'))
+            .any(is_stand_in)
+}
+
+/// True for what follows a `<` where it is a name up to a `>`.
+fn is_in_brackets(rest: &str) -> bool {
+    let Some((name, _)) = rest.split_once('>') else {
+        return false;
+    };
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' ' | '.' | '/'))
+}
+
+/// True for a word that people write where a value is still to come.
+fn is_stand_in(word: &str) -> bool {
+    const WORDS: [&str; 8] = [
+        "changeme",
+        "change-me",
+        "replaceme",
+        "replace-me",
+        "replaced-by-kustomize",
+        "placeholder",
+        "fill-me-in",
+        "to-be-replaced",
+    ];
+    const ENDS: [&str; 9] = [
+        "_NAME", "_ID", "_PATH", "_VERSION", "_TAG", "_REPO", "_URL", "_DIR", "_HERE",
+    ];
+    let lower = word.to_ascii_lowercase().replace('_', "-");
+    let upper = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_uppercase())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let between = |sign: char| {
+        let inner = word.strip_prefix(sign).and_then(|rest| rest.strip_suffix(sign));
+        inner.is_some_and(|name| name.len() > 1 && upper(name))
+    };
+    WORDS.contains(&lower.as_str())
+        || lower.starts_with("your-")
+        || word.strip_prefix("V_").is_some_and(upper)
+        || (upper(word)
+            && ENDS
+                .iter()
+                .any(|end| word.ends_with(end) && word.len() > end.len()))
+        || between('%')
+        || between('@')
 }
 
 /// A JSON scalar as settings hold it.

@@ -17,6 +17,9 @@ pub fn plan(engine: Engine, request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<
     if let Some(contradiction) = too_few_accelerators(engine, request) {
         return Err(vec![contradiction]);
     }
+    if let Some(contradiction) = super::refusals::weights(engine, request) {
+        return Err(vec![contradiction]);
+    }
     match engine {
         Engine::Mlx => super::mlx::plan(request),
         Engine::Vllm => super::vllm::plan(request),
@@ -39,8 +42,8 @@ pub fn accelerators_used(engine: Engine, settings: &Settings, machine: &Machine)
     }
 }
 
-/// Tensor parallel times pipeline parallel.
-fn world_size(settings: &Settings) -> u64 {
+/// Tensor parallel times pipeline parallel: accelerators that one copy of the model is split over.
+pub fn world_size(settings: &Settings) -> u64 {
     let size = |id| settings.count(id).unwrap_or(1).max(1);
     size("tensor_parallel").saturating_mul(size("pipeline_parallel"))
 }

@@ -268,8 +268,13 @@ impl FlagTable {
         }
     }
 
+    /// True for a flag that takes every word up to the next flag.
+    pub(crate) fn takes_many(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|(flag, _)| flag.takes == Takes::Many)
+    }
+
     /// The flag of a spelling, and whether the spelling turns it round.
-    pub(super) fn find(&self, name: &str) -> Option<(&Flag, bool)> {
+    pub(crate) fn find(&self, name: &str) -> Option<(&Flag, bool)> {
         let (at, negated) = self.by_name.get(&self.key(name))?;
         Some((self.flags.get(*at)?, *negated))
     }

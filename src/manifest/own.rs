@@ -4,10 +4,9 @@
 //! with its characters; findings for whatever is wrong, which never stop the rest.
 
 use super::read::Reader;
-use super::{Deployment, Format, WeightFormat};
-use crate::engine::{Engine, KvType, Settings};
+use super::{Declared, Deployment, Format, WeightFormat};
+use crate::engine::{Engine, KvType};
 use crate::fact::Fact;
-use crate::finding::Finding;
 use crate::machine::catalog::Catalog;
 use crate::machine::quantity::parse_bytes;
 use crate::machine::{Machine, MachineKind};
@@ -18,17 +17,6 @@ use crate::source::{FileId, Span};
 
 /// The version of the format that this build reads.
 pub const FORMAT_VERSION: &str = "1";
-
-/// What one document declares.
-#[derive(Debug, Default)]
-pub struct Declared {
-    /// Machines added to the catalog for this file.
-    pub machines: Vec<Fact<Machine>>,
-    /// Deployments in the order of the text.
-    pub deployments: Vec<Deployment>,
-    /// What could not be read.
-    pub findings: Vec<Finding>,
-}
 
 /// True for a document in our format.
 pub fn recognizes(root: Node<'_>) -> bool {
@@ -228,23 +216,8 @@ fn deployment(reader: &mut Reader, file: FileId, node: Node<'_>) -> Option<Deplo
         );
         return None;
     }
-    let mut found = Deployment {
-        name: Fact::derived(String::new(), [node.span()]),
-        file,
-        span: node.span(),
-        format: Format::Own,
-        engine: None,
-        engine_version: None,
-        model: None,
-        machines: Vec::new(),
-        context: Vec::new(),
-        batch: Vec::new(),
-        kv_cache: Vec::new(),
-        quantization: None,
-        args: Vec::new(),
-        settings: Settings::default(),
-        unresolved: Vec::new(),
-    };
+    let unnamed = Fact::derived(String::new(), [node.span()]);
+    let mut found = Deployment::new(unnamed, file, node.span(), Format::Own);
     for (key, value) in reader.fields(node, "a deployment", &DEPLOYMENT_KEYS) {
         let before = reader.findings.len();
         field(reader, &mut found, key, value);

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::component::ExtraLayers;
 use super::config::{self, ConfigFacts};
 use super::quantization::{self, Quantization};
+use super::scheme::Scheme;
 use super::shards::{self, display_in};
 use super::text::{self, CONFIG_INCOMPLETE, FILE_UNREADABLE, JsonText};
 use super::weights::{Packing, Packings, Reading};
@@ -112,8 +113,17 @@ impl Visit<'_> {
             self.findings.clear();
             return None;
         }
-        let quantization = self.quantization(&config);
-        let facts = config::read(&config.file);
+        let (quantization, section) = self.quantization(&config).unzip();
+        let mut facts = config::read(&config.file);
+        let width = facts.dims.hidden_size.as_ref().map_or(0, |fact| fact.value);
+        let scheme = section.flatten().and_then(|section| Scheme::read(&section, json));
+        if let (Some(census), Some(scheme)) = (&mut facts.census, scheme) {
+            let beside = facts
+                .model_type
+                .as_ref()
+                .is_some_and(|kind| kind.value.starts_with("gemma4"));
+            census.note(&scheme, width, beside);
+        }
         let reading = reading(json, &facts, quantization.as_ref().map(|fact| &fact.value));
         let weighed = shards::weigh(self.sources, self.dir, self.display, &reading);
         self.bytes_read = self.bytes_read.saturating_add(weighed.bytes_read);
@@ -160,19 +170,26 @@ impl Visit<'_> {
         }
     }
 
-    /// The published quantization, from config.json or, where that is silent, from the files that quantizers
+    /// The published quantization and the section that states it, from config.json or, where that is silent, from the files that quantizers
     /// write beside it.
-    fn quantization(&mut self, config: &JsonText) -> Option<Fact<Quantization>> {
+    fn quantization(&mut self, config: &JsonText) -> Option<(Fact<Quantization>, Option<Value>)> {
         if config.json.as_ref().is_some_and(states_quantization) {
             let tree = Tree::parse(&config.file);
             let root = tree.documents.first().map(Document::root);
-            let found = root.and_then(|root| quantization::read(root, None));
-            if found.is_some() {
-                return found;
+            if let Some(found) = root.and_then(|root| quantization::read(root, None)) {
+                let section = config.json.as_ref().and_then(section);
+                return Some((found, section.cloned()));
             }
         }
         let mut there = QUANTIZER_FILES.iter().filter(|(name, _)| self.dir.join(name).exists());
-        there.find_map(|(name, method)| beside(&self.read(name)?.file, method))
+        there.find_map(|(name, method)| {
+            let text = self.read(name)?;
+            let found = beside(&text.file, method)?;
+            let section = text
+                .json
+                .map(|json| json.get("quantization").cloned().unwrap_or(json));
+            Some((found, section))
+        })
     }
 }
 
@@ -233,6 +250,12 @@ fn names_a_model(json: &Value) -> bool {
 fn states_quantization(json: &Value) -> bool {
     let keys = ["quantization_config", "compression_config", "quantization"];
     levels(json).any(|level| keys.iter().any(|key| level.get(key).is_some()))
+}
+
+/// The section of config.json that states the quantization.
+fn section(json: &Value) -> Option<&Value> {
+    let keys = ["quantization_config", "compression_config"];
+    levels(json).find_map(|level| keys.iter().find_map(|key| level.get(key)))
 }
 
 pub(super) fn beside(file: &SourceFile, method: &str) -> Option<Fact<Quantization>> {

@@ -19,6 +19,7 @@ pub mod pointer;
 pub mod quantization;
 pub mod record;
 pub mod safetensors;
+pub mod scheme;
 pub(crate) mod shards;
 mod text;
 pub mod weights;

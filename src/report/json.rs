@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::group::Group;
 use super::place::{Place, path_of};
 use super::{Deployed, Report};
+use crate::engine::args::is_placeholder;
+use crate::fact::Fact;
 use crate::finding::{Edit, Finding, Fix, Label, Severity};
-use crate::manifest::{Deployment, Format, WeightFormat};
+use crate::manifest::{Count, Deployment, Format};
 use crate::model::{Dtype, Model, ModelSource, Quantization};
 use crate::scenario::{Scenario, Verdict};
 use crate::source::{Position, Sources, is_unsafe};
@@ -166,7 +168,7 @@ struct DeploymentView<'a> {
     file: String,
     line: usize,
     format: &'static str,
-    engine: Option<&'static str>,
+    engine: Option<&'a str>,
     engine_version: Option<&'a str>,
     model: Option<&'a str>,
     model_revision: Option<&'a str>,
@@ -175,9 +177,9 @@ struct DeploymentView<'a> {
     kv_cache: Value,
     quantization: Option<&'a str>,
     dtype: Option<&'a str>,
-    tensor_parallel: Option<u64>,
-    pipeline_parallel: Option<u64>,
-    data_parallel: Option<u64>,
+    tensor_parallel: Value,
+    pipeline_parallel: Value,
+    data_parallel: Value,
     memory_fraction: Option<f64>,
     accelerators: Value,
     accelerator_type: Value,
@@ -202,44 +204,45 @@ impl<'a> DeploymentView<'a> {
                 .map_or_else(String::new, |place| place.path().to_owned()),
             line: place.as_ref().map_or(1, |place| place.start.line),
             format: deployment.format.name(),
-            engine: deployment.engine.as_ref().map(|fact| fact.value.name()),
+            engine: deployment.engine_name(),
             engine_version: deployment.engine_version.as_ref().map(|fact| fact.value.as_str()),
             model,
-            model_revision: settings.text("revision").or(revision),
+            model_revision: settings
+                .text("revision")
+                .or_else(|| settings.text("model_revision"))
+                .or(revision),
             context: dimension(
                 deployment,
                 deployment.context.iter().map(|fact| fact.value.into()),
-                "context",
+                &["context", "ctx_size", "num_ctx"],
             ),
             max_sequences: dimension(
                 deployment,
                 deployment.batch.iter().map(|fact| fact.value.into()),
-                "max_sequences",
+                &["max_sequences", "num_parallel", "parallel"],
             ),
             kv_cache: dimension(
                 deployment,
                 deployment.kv_cache.iter().map(|fact| fact.value.name().into()),
-                "kv_cache",
+                &["kv_cache", "cache_type_k", "kv_cache_type"],
             ),
-            quantization: deployment
-                .quantization
-                .as_ref()
-                .map(|fact| WeightFormat::name(&fact.value))
-                .or_else(|| settings.text("quantization")),
-            dtype: settings.text("dtype"),
-            tensor_parallel: settings.count("tensor_parallel"),
-            pipeline_parallel: settings.count("pipeline_parallel"),
-            data_parallel: settings.count("data_parallel"),
-            memory_fraction: settings.number("memory_fraction"),
-            accelerators: setting(deployment, "accelerators"),
-            accelerator_type: dimension(
-                deployment,
-                deployment.machines.iter().map(|fact| fact.value.as_str().into()),
-                "accelerator_type",
-            ),
+            quantization: match deployment.format {
+                Format::Own => deployment.quantization.as_ref().map(|fact| fact.value.name()),
+                _ => None,
+            }
+            .or_else(|| text(deployment, "quantization")),
+            dtype: text(deployment, "dtype"),
+            tensor_parallel: setting(deployment, "tensor_parallel"),
+            pipeline_parallel: setting(deployment, "pipeline_parallel"),
+            data_parallel: setting(deployment, "data_parallel"),
+            memory_fraction: settings
+                .number("memory_fraction")
+                .or_else(|| settings.number("free_memory_fraction")),
+            accelerators: accelerators(deployment),
+            accelerator_type: accelerator_type(deployment),
             nodes: settings.count("nodes"),
             replicas: settings.count("replicas"),
-            draft_model: settings.text("draft_model"),
+            draft_model: text(deployment, "draft_model"),
             shm_bytes: settings.count("shm_bytes"),
             host_memory_bytes: settings.count("host_memory_bytes"),
             unresolved: &deployment.unresolved,
@@ -249,7 +252,8 @@ impl<'a> DeploymentView<'a> {
 
 /// The model as written, and the revision if it is a hub name with one (`org/name@revision`).
 fn split_revision(deployment: &Deployment) -> (Option<&str>, Option<&str>) {
-    let Some(model) = deployment.model.as_ref().map(|fact| fact.value.as_str()) else {
+    let model = deployment.model.as_ref().map(|fact| fact.value.as_str());
+    let Some(model) = model.filter(|model| deployment.format == Format::Own || !is_reference(model)) else {
         return (None, None);
     };
     match model.split_once('@') {
@@ -260,27 +264,84 @@ fn split_revision(deployment: &Deployment) -> (Option<&str>, Option<&str>) {
     }
 }
 
-/// Values of a dimension: the list for oomlint's own format, whose every list is a dimension, and the one
-/// value for the others. Where the manifest has no key for it, an engine's argument may have set it.
-fn dimension(deployment: &Deployment, declared: impl Iterator<Item = Value>, id: &str) -> Value {
-    let mut values: Vec<Value> = declared.collect();
-    if values.is_empty() {
-        match setting(deployment, id) {
-            Value::Null => return Value::Null,
-            value => values.push(value),
+/// True for a text that is one variable (`$MODEL`, `${MODEL:?}`) and nothing more.
+fn is_reference(text: &str) -> bool {
+    let Some(rest) = text.trim().strip_prefix('$') else {
+        return false;
+    };
+    match rest.strip_prefix('{') {
+        Some(inner) => inner.find('}') == inner.len().checked_sub(1),
+        None => rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
+    }
+}
+
+/// Values of a dimension: the list for oomlint's own format, whose every list is a dimension, and the value as
+/// written for the others. In our own format an engine's argument may have set it instead of a key.
+fn dimension(deployment: &Deployment, declared: impl Iterator<Item = Value>, ids: &[&str]) -> Value {
+    let mut written = ids
+        .iter()
+        .map(|id| setting(deployment, id))
+        .filter(|value| !value.is_null());
+    if deployment.format != Format::Own {
+        let mut declared = declared;
+        return written.next().or_else(|| declared.next()).unwrap_or_default();
+    }
+    let values: Vec<Value> = declared.collect();
+    if !values.is_empty() {
+        return Value::Array(values);
+    }
+    written
+        .next()
+        .map_or(Value::Null, |value| Value::Array(vec![value]))
+}
+
+fn accelerators(deployment: &Deployment) -> Value {
+    match deployment.accelerators.count.as_ref().map(|count| count.value) {
+        Some(Count::All) => "all".into(),
+        Some(Count::Number(number)) => number.into(),
+        None => setting(deployment, "accelerators"),
+    }
+}
+
+/// The kinds as written: the machines in our own format, else one name, or several that are alternatives.
+fn accelerator_type(deployment: &Deployment) -> Value {
+    let names = |facts: &mut dyn Iterator<Item = &Fact<String>>| -> Vec<Value> {
+        let mut names: Vec<Value> = Vec::new();
+        for name in facts.map(|name| Value::from(name.value.as_str())) {
+            // One kind in several counts is one kind.
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
-    }
+        names
+    };
     if deployment.format == Format::Own {
-        Value::Array(values)
-    } else {
-        values.swap_remove(0)
+        let machines = names(&mut deployment.machines.iter());
+        return if machines.is_empty() {
+            Value::Null
+        } else {
+            Value::Array(machines)
+        };
     }
+    let mut kinds = names(&mut deployment.accelerators.kinds.iter().map(|kind| &kind.name));
+    match kinds.len() {
+        0 => Value::Null,
+        1 => kinds.swap_remove(0),
+        _ => Value::Array(kinds),
+    }
+}
+
+/// The text of a setting. What only something outside the file knows is not declared; what the platform fills is.
+fn text<'a>(deployment: &'a Deployment, id: &str) -> Option<&'a str> {
+    let open = |text: &&str| {
+        deployment.format != Format::Own && is_placeholder(text) && !deployment.is_filled(text)
+    };
+    deployment.settings.text(id).filter(|text| !open(text))
 }
 
 /// A setting as a number where it is one, else as written.
 fn setting(deployment: &Deployment, id: &str) -> Value {
-    let settings = &deployment.settings;
-    match (settings.count(id), settings.text(id)) {
+    match (deployment.settings.count(id), text(deployment, id)) {
         (Some(count), _) => count.into(),
         (None, Some(text)) => text.into(),
         (None, None) => Value::Null,

@@ -1,6 +1,6 @@
 //! A small world for tests: one manifest, one model, and cells made by hand.
 
-use crate::engine::{Band, Engine, KvType, Settings};
+use crate::engine::{Band, Engine, KvType};
 use crate::fact::Fact;
 use crate::lint::Subject;
 use crate::machine::{Machine, MachineKind};
@@ -160,13 +160,9 @@ pub(crate) fn estimate(weights: u64, kv: u64, usable: u64) -> Estimate {
 }
 
 fn deployment(file: &SourceFile) -> Deployment {
+    let name = stated(file, "chat", "chat".to_owned());
     Deployment {
-        name: stated(file, "chat", "chat".to_owned()),
-        file: file.id(),
-        span: place(file, "name: chat"),
-        format: Format::Own,
         engine: Some(stated(file, "mlx", Engine::Mlx)),
-        engine_version: None,
         model: Some(stated(file, "./models/small", "./models/small".to_owned())),
         machines: vec![
             stated(file, "m4-24gb", "m4-24gb".to_owned()),
@@ -176,14 +172,13 @@ fn deployment(file: &SourceFile) -> Deployment {
         batch: vec![Fact::at(1, number_after(file, "batch: "))],
         kv_cache: vec![stated(file, "fp16", KvType::F16)],
         quantization: Some(stated(file, "auto", WeightFormat::Auto)),
-        args: Vec::new(),
-        settings: Settings::default(),
-        unresolved: Vec::new(),
+        ..Deployment::new(name, file.id(), place(file, "name: chat"), Format::Own)
     }
 }
 
 fn model(config: &SourceFile) -> Model {
     Model {
+        assumptions: Vec::new(),
         name: "small".to_owned(),
         path: "models/small".to_owned(),
         source: ModelSource::Directory,

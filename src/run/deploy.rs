@@ -8,8 +8,8 @@ use crate::engine::{self, Engine, KvType, Version, args};
 use crate::fact::{Fact, Origin};
 use crate::finding::{Finding, Label, Severity};
 use crate::machine::Machine;
-use crate::machine::catalog::Catalog;
-use crate::manifest::{Deployment, WeightFormat};
+use crate::machine::catalog::{Catalog, Unknown};
+use crate::manifest::{Deployment, Format, WeightFormat};
 use crate::model::quantization;
 use crate::source::{Sources, Span};
 
@@ -58,6 +58,7 @@ impl Declarations {
         declaration.index = self.items.len();
         let mut findings = settle(&mut declaration.deployment, sources);
         fill(&mut declaration.deployment, settings);
+        findings.extend(unresolved(&declaration.deployment));
         for finding in &mut findings {
             finding.deployment = Some(declaration.index);
         }
@@ -88,15 +89,58 @@ pub(super) fn collect(manifests: &Manifests, settings: &Settings, sources: &Sour
     all
 }
 
+/// Says which fields of another tool's file could not be checked, because their values are known only later.
+fn unresolved(deployment: &Deployment) -> Option<Finding> {
+    let fields = &deployment.unresolved;
+    if deployment.format == Format::Own || fields.is_empty() {
+        return None;
+    }
+    let place = |field: &String| {
+        let model = deployment.model.as_ref().filter(|_| field == "model");
+        let setting = SETTINGS_OF_FIELDS
+            .iter()
+            .filter(|(name, _)| name == field)
+            .find_map(|(_, id)| deployment.settings.get(id))
+            .or_else(|| deployment.settings.get(field));
+        model.or(setting).and_then(Fact::span)
+    };
+    let span = fields
+        .iter()
+        .find_map(place)
+        .or_else(|| deployment.name.span())
+        .unwrap_or(deployment.span);
+    let words: Vec<String> = fields.iter().map(|field| field.replace('_', " ")).collect();
+    let message = format!(
+        "{} was not checked for its {}: the value is known only when something outside this file fills it in",
+        deployment.name.value,
+        words.join(", ")
+    );
+    let label = Label {
+        span,
+        text: "a variable or a placeholder".to_owned(),
+    };
+    let help = "give a default (`${NAME:-value}`), or check the rendered file: ... | oomlint check -";
+    Some(Finding::at("value-unresolved", Severity::Info, message, label).with_help(help))
+}
+
 /// Lays the defaults of the settings under what a deployment declares.
 fn fill(deployment: &mut Deployment, settings: &Settings) {
     let why = "the default of the settings";
-    if deployment.machines.is_empty() {
+    if deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
+        let kinds = &deployment.accelerators.kinds;
+        deployment.machines = kinds.iter().map(|kind| kind.name.clone()).collect();
+    }
+    if deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
         deployment.machines = settings
             .default_machines
             .iter()
             .map(|name| Fact::default(name.clone(), why))
             .collect();
+    }
+    let overhead = settings.overhead.of(deployment.engine_or_default());
+    if let Some(overhead) = overhead {
+        let text = overhead.clone().map(|band| band.to_string());
+        deployment.settings.set(engine::overheads::GIVEN, text);
     }
     if deployment.context.is_empty() {
         deployment.context = settings
@@ -109,7 +153,9 @@ fn fill(deployment: &mut Deployment, settings: &Settings) {
 
 /// Reads the arguments and takes what they set; a setting that is also given by a key must agree with it.
 fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
-    let engine = deployment.engine_or_default();
+    let Some(engine) = deployment.sized_as() else {
+        return Vec::new();
+    };
     let version = deployment
         .engine_version
         .as_ref()
@@ -118,6 +164,7 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     let mut settled = Settled {
         findings: Vec::new(),
         engine,
+        foreign: deployment.format != Format::Own,
     };
     for unknown in &parsed.unknown {
         settled.unknown(unknown);
@@ -128,11 +175,33 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for (first, last) in &parsed.repeated {
         settled.conflict("an argument", first, last, "the last one counts");
     }
-    deployment.settings = parsed.settings;
+    for (id, value) in parsed.settings.iter() {
+        deployment.settings.set(id, value.clone());
+    }
+    for id in &parsed.unresolved {
+        deployment.mark_unresolved(field_of(id));
+    }
+    deployment.settle_filled();
+    settled.model(deployment);
     settled.context(deployment);
     settled.kv_cache(deployment);
     settled.quantization(deployment);
     settled.findings
+}
+
+/// Fields of a report and settings of engines that give them under another name.
+const SETTINGS_OF_FIELDS: [(&str, &str); 5] = [
+    ("context", "ctx_size"),
+    ("context", "num_ctx"),
+    ("kv_cache", "cache_type_k"),
+    ("kv_cache", "cache_type_v"),
+    ("kv_cache", "kv_cache_type"),
+];
+
+/// The field of a report that a setting stands in.
+fn field_of(id: &str) -> &str {
+    let named = SETTINGS_OF_FIELDS.iter().find(|(_, setting)| *setting == id);
+    named.map_or(id, |(field, _)| field)
 }
 
 /// Setting ids by which engines' arguments give the context.
@@ -143,6 +212,8 @@ const KV_SETTINGS: [&str; 3] = ["kv_cache", "cache_type_k", "kv_cache_type"];
 struct Settled {
     findings: Vec<Finding>,
     engine: Engine,
+    /// True for files that other tools read too: a flag that we do not know may be one of a fork.
+    foreign: bool,
 }
 
 impl Settled {
@@ -162,12 +233,12 @@ impl Settled {
             Some(near) => format!("did you mean {near}?"),
             None => "unknown argument".to_owned(),
         };
-        let finding = Finding::at(
-            "unknown-argument",
-            Severity::Warning,
-            message,
-            Label { span, text },
-        );
+        let severity = if self.foreign && unknown.suggestion.is_none() {
+            Severity::Info
+        } else {
+            Severity::Warning
+        };
+        let finding = Finding::at("unknown-argument", severity, message, Label { span, text });
         self.findings
             .push(finding.with_help("it was left out of the estimate"));
     }
@@ -191,6 +262,21 @@ impl Settled {
         self.findings.push(finding);
     }
 
+    /// Takes the model from the arguments where no key names it. A variable names none.
+    fn model(&mut self, deployment: &mut Deployment) {
+        if deployment.model.is_none() {
+            deployment.model = deployment.settings.get("model").cloned();
+        }
+        if self.foreign
+            && deployment
+                .model
+                .as_ref()
+                .is_some_and(|model| args::is_placeholder(&model.value))
+        {
+            deployment.mark_unresolved("model");
+        }
+    }
+
     fn context(&mut self, deployment: &mut Deployment) {
         let Some(given) = CONTEXT_SETTINGS
             .iter()
@@ -202,6 +288,7 @@ impl Settled {
         match engine::settings::parse_count(&given.value) {
             // 0 and `auto` ask the engine for the model's maximum.
             Some(0) => {}
+            _ if args::is_placeholder(&given.value) => {}
             Some(context) => {
                 let given = given.clone().map(|_| context);
                 self.take("the context", &mut deployment.context, given, u64::to_string);
@@ -235,6 +322,7 @@ impl Settled {
                     kv.name().to_owned()
                 });
             }
+            None if args::is_placeholder(&given.value) => {}
             None => {
                 if let Some(span) = given.span() {
                     self.invalid(
@@ -351,9 +439,10 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
             .chain(&settings.machines)
             .cloned()
             .collect();
+        let deployment = &declaration.deployment;
         let mut found = Vec::new();
-        for name in &declaration.deployment.machines {
-            match catalog.resolve_with(&extra, &name.value) {
+        for (at, name) in deployment.machines.iter().enumerate() {
+            match place(deployment, at, name, &extra, catalog) {
                 Ok(machine) => found.push(Some(machine)),
                 Err(unknown) => {
                     all.findings
@@ -362,12 +451,11 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
                 }
             }
         }
+        let left_open = deployment.unresolved.iter().any(|key| key == "machines");
         if found.is_empty()
-            && !declaration
-                .deployment
-                .unresolved
-                .iter()
-                .any(|key| key == "machines")
+            && !left_open
+            && deployment.sized_as().is_some()
+            && !deployment.accelerators.is_cpu()
         {
             all.findings.push(no_machine(declaration));
         }
@@ -394,6 +482,47 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
     all
 }
 
+/// The machine that a deployment runs on by its name at a position: the kind of accelerator, as many of them as one
+/// copy of the model gets over all its nodes.
+fn place(
+    deployment: &Deployment,
+    at: usize,
+    name: &Fact<String>,
+    extra: &[Machine],
+    catalog: &Catalog,
+) -> Result<Machine, Unknown> {
+    let kind = deployment
+        .accelerators
+        .kinds
+        .get(at)
+        .filter(|kind| kind.name == *name);
+    let label = kind.and_then(|kind| kind.label.as_deref());
+    let own = extra.iter().any(|machine| machine.id == name.value);
+    let mut machine = match label {
+        Some(label) if !own => catalog.resolve_label(label, &name.value)?,
+        _ => catalog.resolve_with(extra, &name.value)?,
+    };
+    if deployment.format == Format::Own {
+        return Ok(machine);
+    }
+    let nodes = deployment.settings.count("nodes").unwrap_or(1).max(1);
+    let declared = kind
+        .and_then(|kind| kind.count)
+        .or_else(|| deployment.accelerators.number())
+        .filter(|count| *count > 0);
+    machine.count = match (declared, machine.count) {
+        // A machine given from outside with a count of its own is what it says.
+        (Some(_), count) if kind.is_none() && count > 1 => count,
+        (Some(count), _) => count.saturating_mul(nodes),
+        // An instance type tells how many it has; where nothing tells, there are as many as the engine asks for.
+        (None, count) => {
+            let asked = engine::world_size(&deployment.settings);
+            count.saturating_mul(nodes).max(if count > 1 { 1 } else { asked })
+        }
+    };
+    Ok(machine)
+}
+
 fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: &[String]) -> Finding {
     let message = format!("unknown machine: {}", name.value);
     let text = match suggestions {
@@ -403,13 +532,13 @@ fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: 
     };
     let help = "`oomlint machines` lists the catalog; add your own under `machines:` in this file or in \
                 .oomlint.yaml";
+    // Files of other tools name machines by labels of a cluster's own, which mean nothing to anybody else.
+    let severity = match declaration.deployment.format {
+        Format::Own => Severity::Error,
+        _ => Severity::Info,
+    };
     let mut finding = match &name.origin {
-        Origin::At(span) => Finding::at(
-            "machine-unknown",
-            Severity::Error,
-            message,
-            Label { span: *span, text },
-        ),
+        Origin::At(span) => Finding::at("machine-unknown", severity, message, Label { span: *span, text }),
         _ => Finding::at(
             "machine-unknown",
             Severity::Error,
@@ -437,5 +566,9 @@ fn no_machine(declaration: &Declaration) -> Finding {
     };
     let mut finding = Finding::at("machine-not-declared", Severity::Info, message, label);
     finding.deployment = Some(declaration.index);
-    finding.with_help("add `machines: [...]`, or run with --machine")
+    let help = match deployment.format {
+        Format::Own => "add `machines: [...]`, or run with --machine",
+        _ => "run with --machine NAME, or give `machine:` in .oomlint.yaml",
+    };
+    finding.with_help(help)
 }

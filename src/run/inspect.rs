@@ -151,19 +151,14 @@ impl CommandLine {
             "as-published" => WeightFormat::AsPublished,
             name => WeightFormat::Named(name.to_ascii_lowercase()),
         });
+        let name = Fact::default(inspection.model.clone(), given);
         let deployment = Deployment {
-            name: Fact::default(inspection.model.clone(), given),
-            file: file.id(),
-            span: file.span(0..file.text().len()),
-            format: Format::Own,
             engine: inspection.engine.map(|engine| Fact::default(engine, given)),
             engine_version: inspection
                 .engine_version
                 .clone()
                 .map(|version| Fact::default(version, given)),
             model,
-            machines: Vec::new(),
-            context: Vec::new(),
             batch: inspection
                 .batch
                 .iter()
@@ -176,8 +171,7 @@ impl CommandLine {
                 .collect(),
             quantization: quantization.map(|format| Fact::default(format, given)),
             args: facts.collect(),
-            settings: crate::engine::Settings::default(),
-            unresolved: Vec::new(),
+            ..Deployment::new(name, file.id(), file.span(0..file.text().len()), Format::Own)
         };
         Self { deployment }
     }

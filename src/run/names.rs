@@ -40,7 +40,7 @@ pub fn names(
     sources: &Arc<Sources>,
 ) -> Names {
     let found = walk::walk(paths, settings);
-    let manifests = read::manifests(&found.manifests, stdin, sources);
+    let manifests = read::manifests(&found, stdin, sources);
     let declared = deploy::collect(&manifests, settings, sources);
     let elsewhere = models::names_elsewhere(&found, &declared.items, settings);
     let named = declared.items.iter().zip(elsewhere).filter_map(|(item, name)| {

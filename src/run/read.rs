@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::finding::{Finding, Label, Severity};
-use crate::manifest::own::{self, Declared};
-use crate::source::tree::{Comment, Tree};
+use crate::manifest::{self, Declared, Input, Parsed, World, own};
+use crate::source::tree::{Comment, Node, Tree};
 use crate::source::{SourceFile, Sources};
-use crate::walk::{Candidate, plain};
+use crate::walk::{Candidate, Found, plain};
 
 /// The name under which a manifest from the standard input is reported.
 pub(super) const STDIN: &str = "<stdin>";
@@ -20,7 +20,7 @@ pub(super) const STDIN: &str = "<stdin>";
 pub(super) struct Manifest {
     /// The folder that relative paths in it are relative to.
     pub(super) folder: PathBuf,
-    /// One for each of its documents in our format.
+    /// One for each of its documents in a format that declares deployments.
     pub(super) declared: Vec<Declared>,
 }
 
@@ -40,16 +40,12 @@ pub(super) struct Manifests {
 }
 
 /// Reads every candidate, and the standard input where it was asked for.
-pub(super) fn manifests(
-    candidates: &BTreeMap<String, Candidate>,
-    stdin: Option<&[u8]>,
-    sources: &Sources,
-) -> Manifests {
-    let opened: Vec<_> = candidates
+pub(super) fn manifests(found: &Found, stdin: Option<&[u8]>, sources: &Arc<Sources>) -> Manifests {
+    let opened: Vec<Opened> = found
+        .manifests
         .par_iter()
-        .map(|(shown, candidate)| (candidate, shown, open(&candidate.path)))
-        .map(|(candidate, shown, bytes)| match bytes {
-            Ok(bytes) => read(shown, &candidate.path, &bytes, candidate.named, sources),
+        .map(|(shown, candidate)| match open(&candidate.path) {
+            Ok(bytes) => parse(shown, candidate, &bytes, sources),
             Err(why) => Opened::unreadable(shown, &why, candidate.named),
         })
         .collect();
@@ -57,21 +53,57 @@ pub(super) fn manifests(
         files: opened.len(),
         ..Manifests::default()
     };
-    let input = stdin.map(|bytes| read(STDIN, Path::new("."), bytes, true, sources));
+    let input = stdin.map(|bytes| {
+        let candidate = Candidate {
+            path: PathBuf::from(STDIN),
+            named: true,
+        };
+        parse(STDIN, &candidate, bytes, sources)
+    });
+    let (mut files, mut named) = (Vec::new(), Vec::new());
     for file in opened.into_iter().chain(input) {
         all.findings.extend(file.findings);
         all.unreachable.extend(file.unreachable);
-        if let Some((source, comments, manifest)) = file.manifest {
-            all.comments.push((source, comments));
-            all.manifests.push(manifest);
+        if let Some(parsed) = file.parsed {
+            files.push(parsed);
+            named.push(file.named);
+        }
+    }
+    let world = World::new(Arc::clone(sources), files, companions(found, sources));
+    let read: Vec<Read> = world
+        .files()
+        .par_iter()
+        .zip(&named)
+        .map(|(file, named)| read(file, *named, &world))
+        .collect();
+    for (file, read) in world.files().iter().zip(read) {
+        all.findings.extend(read.findings);
+        if !read.declared.is_empty() {
+            all.comments
+                .push((Arc::clone(&file.source), file.tree.comments.clone()));
+            all.manifests.push(Manifest {
+                folder: file.folder.clone(),
+                declared: read.declared,
+            });
         }
     }
     all
 }
 
+/// Texts that manifests read beside themselves. One that cannot be read is as if it were not there: its variables
+/// stay unresolved, and that is said where they are used.
+fn companions(found: &Found, sources: &Sources) -> BTreeMap<PathBuf, Arc<SourceFile>> {
+    let read = |(shown, path): (&String, &PathBuf)| {
+        let text = String::from_utf8(open(path).ok()?).ok()?;
+        Some((manifest::normal(path), sources.add(shown, text)))
+    };
+    found.companions.iter().filter_map(read).collect()
+}
+
 #[derive(Default)]
 struct Opened {
-    manifest: Option<(Arc<SourceFile>, Vec<Comment>, Manifest)>,
+    parsed: Option<Parsed>,
+    named: bool,
     findings: Vec<Finding>,
     unreachable: Option<Finding>,
 }
@@ -109,34 +141,91 @@ fn open(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| plain(&error))
 }
 
-/// Reads one file. A file that is not in our format is left alone, unless it was named or cannot be told.
-fn read(shown: &str, path: &Path, bytes: &[u8], named: bool, sources: &Sources) -> Opened {
-    let mentions_us = bytes.windows(7).any(|window| window == b"oomlint");
+/// Parses one file. A file that is not UTF-8 is left alone, unless it was named or is ours.
+fn parse(shown: &str, candidate: &Candidate, bytes: &[u8], sources: &Sources) -> Opened {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        Err(error) if named || mentions_us => return not_utf8(shown, bytes, error.valid_up_to(), sources),
+        Err(error) if candidate.named || mentions_us(bytes) => {
+            return not_utf8(shown, bytes, error.valid_up_to(), sources);
+        }
         Err(_) => return Opened::default(),
     };
-    // A template is not YAML before it is rendered; only a file that claims to be ours is held to it.
-    let template = text.contains("{{");
-    if !named && !mentions_us && template {
-        return Opened::default();
+    let source = sources.add(shown, text);
+    let tree = if manifest::text_reader(shown).is_some() {
+        Tree {
+            comments: manifest::modelfile::comments(&source),
+            ..Tree::default()
+        }
+    } else {
+        Tree::parse(&source)
+    };
+    let folder = candidate.path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let parsed = Parsed {
+        path: shown.to_owned(),
+        folder,
+        source,
+        tree,
+    };
+    Opened {
+        parsed: Some(parsed),
+        named: candidate.named,
+        ..Opened::default()
     }
-    let file = sources.add(shown, text);
-    let tree = Tree::parse(&file);
-    let ours: Vec<_> = tree
+}
+
+fn mentions_us(bytes: &[u8]) -> bool {
+    bytes.windows(7).any(|window| window == b"oomlint")
+}
+
+/// What a file declares.
+#[derive(Default)]
+struct Read {
+    declared: Vec<Declared>,
+    findings: Vec<Finding>,
+}
+
+/// Reads one file: each of its documents by the first format that recognizes it.
+fn read(file: &Parsed, named: bool, world: &World) -> Read {
+    let mut read = Read::default();
+    if let Some(reader) = manifest::text_reader(&file.path) {
+        read.declared.push(reader(file, world));
+        return read;
+    }
+    let text = file.source.text();
+    let ours = file
+        .tree
         .documents
         .iter()
-        .filter(|document| own::recognizes(document.root()))
-        .collect();
-    let ours_or_named = named || mentions_us || !ours.is_empty();
-    let severity = if ours_or_named {
+        .any(|document| own::recognizes(document.root()))
+        || (named || !file.tree.problems.is_empty()) && mentions_us(text.as_bytes());
+    if !ours && is_helm_template(text, !file.tree.problems.is_empty()) {
+        read.findings.extend(template_skipped(file));
+        return read;
+    }
+    for document in &file.tree.documents {
+        let input = Input {
+            root: document.root(),
+            file,
+            world,
+        };
+        // What a kustomization changes is read there, as it will be deployed.
+        if world.overlays().replaces(input.root) {
+            read.declared.push(Declared::default());
+            continue;
+        }
+        if let Some(reader) = manifest::reader_of(&input) {
+            read.findings.extend(aliases(document.root(), &file.source));
+            read.declared.push((reader.read)(&input));
+        }
+    }
+    // A placeholder that a tool fills in later is no mistake of the file.
+    let unrendered = text.contains("{{") || text.contains("{%");
+    let severity = if ours || named && !unrendered {
         Severity::Error
     } else {
         Severity::Info
     };
-    let mut opened = Opened::default();
-    opened.findings.extend(tree.problems.iter().map(|problem| {
+    read.findings.extend(file.tree.problems.iter().map(|problem| {
         let label = Label {
             span: problem.span,
             text: "reading stopped here".to_owned(),
@@ -145,32 +234,76 @@ fn read(shown: &str, path: &Path, bytes: &[u8], named: bool, sources: &Sources) 
         Finding::at("yaml-invalid", severity, message, label)
             .with_help("the other documents of the file were read; this one was not")
     }));
-    if ours.is_empty() {
-        if named && tree.problems.is_empty() {
-            let message = "the file declares no deployment that oomlint can read";
-            let finding = Finding::about("no-deployment-found", Severity::Info, message, shown)
-                .with_help("a document in oomlint's own format has the top-level key `oomlint: 1`");
-            opened.findings.push(finding);
-        }
-        return opened;
+    if named && read.declared.is_empty() && file.tree.problems.is_empty() {
+        let message = "the file declares no deployment that oomlint can read";
+        let finding = Finding::about("no-deployment-found", Severity::Info, message, &*file.path)
+            .with_help("a document in oomlint's own format has the top-level key `oomlint: 1`");
+        read.findings.push(finding);
     }
-    for span in ours.iter().flat_map(|document| document.root().unknown_aliases()) {
+    read
+}
+
+/// Aliases without an anchor in a document that declares deployments.
+fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
+    let finding = |span| {
         let label = Label {
             span,
             text: "no anchor of this name before it".to_owned(),
         };
-        let message = format!("unknown alias {}", file.slice(span));
-        opened
-            .findings
-            .push(Finding::at("yaml-invalid", Severity::Error, message, label));
+        let message = format!("unknown alias {}", source.slice(span));
+        Finding::at("yaml-invalid", Severity::Error, message, label)
+    };
+    root.unknown_aliases().into_iter().map(finding).collect()
+}
+
+/// True for the source of a chart: actions that only Helm can run, where YAML wants a key or a value. Inside quotes or
+/// a longer text they are part of a value, which the chart that gets it fills in (`host: "{{ .Release.Name }}.home"`).
+/// Actions that any template has count where they broke the YAML, which they do outside texts.
+fn is_helm_template(text: &str, broken: bool) -> bool {
+    let helm = [".Values", ".Release", ".Chart", "include \"", "include `", "template \""];
+    let any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
+    text.match_indices("{{").any(|(at, _)| {
+        let (before, action) = text.split_at(at);
+        let action = action.split("}}").next().unwrap_or("");
+        let line = before.rsplit('\n').next().unwrap_or("");
+        let has = |marks: &[&str]| marks.iter().any(|mark| action.contains(mark));
+        (has(&helm) || broken && has(&any)) && wants_a_value(line)
+    })
+}
+
+/// True where a line ends in front of a key or a value.
+fn wants_a_value(line: &str) -> bool {
+    let open = |quote: char| line.matches(quote).count() % 2 == 1;
+    let told = line.trim();
+    let begins = told.is_empty() || told == "-" || line.ends_with("- ");
+    !open('"') && !open('\'') && (begins || told.ends_with(':') || told.ends_with("}}"))
+}
+
+/// Says once a file that a template has to be rendered first, where it looks like one that serves a model.
+fn template_skipped(file: &Parsed) -> Option<Finding> {
+    let text = file.source.text();
+    let serves = [
+        "vllm",
+        "sglang",
+        "ollama",
+        "llama",
+        "text-generation",
+        "tensorrt",
+        "trtllm",
+        "nvidia.com/gpu",
+    ];
+    let lower = text.to_ascii_lowercase();
+    if !text.contains("containers:") || !serves.iter().any(|word| lower.contains(word)) {
+        return None;
     }
-    let declared = ours
-        .iter()
-        .map(|document| own::read(file.id(), document.root()))
-        .collect();
-    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    opened.manifest = Some((file, tree.comments, Manifest { folder, declared }));
-    opened
+    let at = text.find("{{").unwrap_or(0);
+    let label = Label {
+        span: file.source.span(at..at + 2),
+        text: "Helm fills this in".to_owned(),
+    };
+    let message = "a Helm template was not checked: its values are known only when it is rendered";
+    let finding = Finding::at("template-not-rendered", Severity::Info, message, label);
+    Some(finding.with_help("check what it renders to: helm template CHART -f VALUES | oomlint check -"))
 }
 
 /// The finding for a text that is not UTF-8, shown in the text as far as it can be shown.

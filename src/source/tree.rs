@@ -4,14 +4,19 @@
 //! could not be read; a broken document never hides its neighbours. Aliases stay references, so no input can
 //! make a tree larger than itself. What a value means is for the modules that read trees.
 
+mod assembly;
+
+pub use assembly::{Assembly, Part};
+
 use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle};
 
+use super::map::ScalarMap;
 use super::{SourceFile, Span};
 
 /// A parsed file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tree {
     /// The documents that could be read, in order.
     pub documents: Vec<Document>,
@@ -115,6 +120,26 @@ impl Tree {
     /// Parses a file. Never fails as a whole: what cannot be read is in [`Tree::problems`].
     pub fn parse(file: &SourceFile) -> Self {
         Builder::new(file).run()
+    }
+
+    /// Parses the YAML or JSON text inside a scalar of `file` (`serveConfigV2: |`, a ConfigMap's data). Every span
+    /// is one of the file itself.
+    pub fn embedded(file: &SourceFile, scalar: Node<'_>) -> Self {
+        let value = scalar.text().unwrap_or("");
+        let inner = SourceFile::new(file.id(), file.path(), value);
+        let mut tree = Builder::new(&inner).run();
+        let map = ScalarMap::new(file, scalar.span(), value);
+        let outer = |span: &mut Span| *span = map.span(file, span.start()..span.end());
+        for node in tree.documents.iter_mut().flat_map(|document| &mut document.nodes) {
+            outer(&mut node.span);
+        }
+        tree.comments
+            .iter_mut()
+            .for_each(|comment| outer(&mut comment.span));
+        tree.problems
+            .iter_mut()
+            .for_each(|problem| outer(&mut problem.span));
+        tree
     }
 }
 

@@ -130,6 +130,7 @@ fn findings(manifest: &SourceFile, config: &SourceFile) -> Vec<Finding> {
     );
     kv.deployment = Some(0);
     kv.scenarios = vec![1];
+    kv.fact = Some("scenario.context");
     kv.fix = Some(Fix {
         safe: false,
         edits: vec![Edit {
@@ -161,23 +162,8 @@ fn findings(manifest: &SourceFile, config: &SourceFile) -> Vec<Finding> {
 }
 
 pub(crate) fn deployment(file: &SourceFile, name: &str, whole: &str) -> Deployment {
-    Deployment {
-        name: Fact::at(name.to_owned(), span(file, name)),
-        file: file.id(),
-        span: span(file, whole),
-        format: Format::Own,
-        engine: None,
-        engine_version: None,
-        model: None,
-        machines: Vec::new(),
-        context: Vec::new(),
-        batch: Vec::new(),
-        kv_cache: Vec::new(),
-        quantization: None,
-        args: Vec::new(),
-        settings: Settings::default(),
-        unresolved: Vec::new(),
-    }
+    let name = Fact::at(name.to_owned(), span(file, name));
+    Deployment::new(name, file.id(), span(file, whole), Format::Own)
 }
 
 fn chat(file: &SourceFile) -> Deployed {
@@ -274,6 +260,7 @@ pub(crate) fn layout() -> Layout {
 
 fn llama(config: &SourceFile) -> Model {
     Model {
+        assumptions: Vec::new(),
         name: "llama-3.1-8b".to_owned(),
         path: "models/llama-3.1-8b".to_owned(),
         source: ModelSource::Directory,
@@ -313,6 +300,7 @@ fn llama(config: &SourceFile) -> Model {
 
 fn refused() -> Model {
     Model {
+        assumptions: Vec::new(),
         name: "mystery".to_owned(),
         path: "models/mystery".to_owned(),
         source: ModelSource::HubCache,

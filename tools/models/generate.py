@@ -7,7 +7,7 @@ FOLDER holds `<org>--<name>/config.json` (perhaps with hf_quant_config.json), an
 SOURCE.md with a table `| org/name | ... | ... | source |`, or sources.tsv with `org/name<TAB>source`. Of a config
 only the fields that sizing reads are kept (the list in src/model/record/fields.rs). Rows of checkpoints that no
 folder holds stay as they are. Beside this script, typed.tsv has configs typed from the sources it names (a folder's
-config wins), and same.tsv checkpoints with the config of another.
+config wins), same.tsv checkpoints with the config of another, and figures.tsv published counts.
 """
 
 import json
@@ -152,8 +152,6 @@ def read_folder(folder, rows):
         form = quantization(config, json.loads(beside.read_text()) if beside.exists() else None)
         if form:
             row["quantization"] = form
-        if name in rows and rows[name].get("parameters"):
-            row["parameters"] = rows[name]["parameters"]
         rows[name] = row
         found.add(name)
     return found
@@ -206,6 +204,26 @@ def add_same(rows, from_folders):
         rows[name] = {"same_as": base, "source": source, **(json.loads(more[0]) if more else {})}
 
 
+def add_figures(rows):
+    """`name<TAB>source<TAB>JSON of parameters or weights`."""
+    for line in (pathlib.Path(__file__).parent / "figures.tsv").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        name, source, more = line.split("\t")
+        row = rows[name]
+        row.update(json.loads(more))
+        if source not in row["source"]:
+            row["source"] += f"; figures: {source}"
+
+
+def check(rows):
+    """Names that differ in case alone would be one row."""
+    lower = {}
+    for name in rows:
+        if lower.setdefault(name.lower(), name) != name:
+            raise SystemExit(f"{name} and {lower[name.lower()]} are one name")
+
+
 def file_of(name):
     org = name.split("/")[0]
     return next((file for file, orgs in FILES.items() if org in orgs), "others")
@@ -224,6 +242,8 @@ def main():
     read_typed(rows, from_folders)
     share(rows)
     add_same(rows, from_folders)
+    add_figures(rows)
+    check(rows)
     by_file = {}
     for name in sorted(rows, key=str.lower):
         line = f"{json.dumps(name)}: {json.dumps(rows[name], separators=(',', ':'))}\n"
