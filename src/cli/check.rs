@@ -155,14 +155,6 @@ pub(super) struct Prepared {
 }
 
 impl Scope {
-    /// With settings from this file, and nothing else given.
-    pub(super) fn with_settings(config: Option<PathBuf>) -> Self {
-        Self {
-            config,
-            ..Self::default()
-        }
-    }
-
     fn overheads(&self) -> Overheads {
         let mut overheads = Overheads::default();
         for GivenOverhead(engine, band) in &self.overhead {
@@ -175,6 +167,14 @@ impl Scope {
             }
         }
         overheads
+    }
+
+    /// With settings from this file, and nothing else given.
+    pub(super) fn with_settings(config: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
     }
 
     /// Reads settings and rules. On mistakes in them, the findings to show before giving up.

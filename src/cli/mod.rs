@@ -59,16 +59,16 @@ enum Command {
     Rules(explain::ListArguments),
     /// List the machines of the catalog
     Machines(explain::ListArguments),
+    /// Run the example trees of rules
+    Test(trial::TestArguments),
+    /// Write a settings file and a first rule with its trees
+    Init(init::InitArguments),
     /// Record the facts of hub-named models in oomlint.lock, so that every other command works offline
     Lock(lock::LockArguments),
     /// Print the JSON schema of the report, or of another file format by its name
     Schema(describe::SchemaArguments),
     /// Print the completion script for a shell
     Completions(describe::CompletionsArguments),
-    /// Run the example trees of rules
-    Test(trial::TestArguments),
-    /// Write a settings file and a first rule with its trees
-    Init(init::InitArguments),
 }
 
 /// Runs the command line of this process.
@@ -91,11 +91,11 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Rules(arguments) => explain::rules(&arguments),
         Command::Machines(arguments) => explain::machines(&arguments),
+        Command::Test(arguments) => trial::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Lock(arguments) => lock::run(&arguments),
         Command::Schema(arguments) => describe::schema(&arguments),
         Command::Completions(arguments) => describe::completions(&arguments),
-        Command::Test(arguments) => trial::run(&arguments),
-        Command::Init(arguments) => init::run(&arguments),
     };
     ExitCode::from(code)
 }
