@@ -1,7 +1,7 @@
-//! Tells cargo that the rules and catalogs are part of the program, files added later included.
+//! Tells cargo that the rules, catalogs and schemas are part of the program, files added later included.
 
 fn main() {
-    for folder in ["rules", "catalog"] {
+    for folder in ["rules", "catalog", "schemas"] {
         println!("cargo::rerun-if-changed={folder}");
     }
 }

@@ -1,7 +1,7 @@
 //! What a lock file says to a name of a manifest: the record, with the GGUF file that the name means picked out.
 
 use super::LockFile;
-use super::name::{FileWish, Reference};
+use super::name::{FileWish, Reference, is_gguf};
 use super::split::GgufSet;
 use crate::model::gguf;
 use crate::model::record::{GgufFile, Record, RecordedWeights};
@@ -21,6 +21,8 @@ impl LockFile {
         };
         let record = self.records().find(is_asked)?;
         let wish = Reference::parse(written, true).and_then(|reference| reference.file);
+        // A place in a cache or a volume, whose last word is the name of the file.
+        let wish = wish.or_else(|| is_gguf(written).then(|| FileWish::Path(file_name(written).to_owned())));
         if wish.is_none() && !record.config.is_empty() {
             return Some(record.clone());
         }
@@ -42,9 +44,14 @@ pub(super) fn pick<'r>(record: &'r Record, wish: Option<&FileWish>) -> Option<(&
         Some(FileWish::Path(wished)) => record
             .gguf
             .get_key_value(wished)
-            .or_else(|| record.gguf.get_key_value(&GgufSet::first_part(wished)?)),
+            .or_else(|| record.gguf.get_key_value(&GgufSet::first_part(wished)?))
+            .or_else(|| record.gguf.iter().find(|(path, _)| file_name(path) == wished)),
         None => of_mix(DEFAULT_QUANTIZATION).or_else(|| record.gguf.first_key_value()),
     }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The record as if the repository held this file alone.
@@ -137,6 +144,15 @@ mod tests {
         assert_eq!(weights("org/model-gguf:iq1_s"), told(10, false, "iq1_S"));
         let part = "hf.co/org/model-gguf/b/a-UD-Q4_K_XL-00002-of-00002.gguf";
         assert_eq!(weights(part), told(45, false, "q4_K_M"));
-        assert_eq!(weights("org/model-gguf:Q8_0"), None);
+        assert_eq!(
+            weights("/cache/models--org--model-gguf/x/a-IQ1_S.gguf"),
+            told(10, false, "iq1_S")
+        );
+        for absent in [
+            "org/model-gguf:Q8_0",
+            "/cache/models--org--model-gguf/x/a-Q8_0.gguf",
+        ] {
+            assert_eq!(weights(absent), None, "{absent}");
+        }
     }
 }

@@ -46,8 +46,9 @@ impl fmt::Display for Reference {
 }
 
 /// What may stand before a name. The hub's own prefixes also say that the name is one, whatever the engine.
-const PREFIXES: [&str; 5] = [
+const PREFIXES: [&str; 6] = [
     "hf://",
+    "huggingface://",
     "https://huggingface.co/",
     "https://hf.co/",
     "huggingface.co/",
@@ -55,10 +56,12 @@ const PREFIXES: [&str; 5] = [
 ];
 
 impl Reference {
-    /// Reads a name. A single word is a repository of the hub's first days only where `bare` allows it: in
-    /// manifests it is far more often a name that the engine gives.
+    /// Reads a name. Where it can only be one (`bare`), a single word is a repository of the hub's first days, and a
+    /// file may follow the repository; in manifests such words are names that the engine gives, and paths, unless
+    /// the hub's own prefix stands before them.
     pub fn parse(text: &str, bare: bool) -> Option<Self> {
         let text = text.trim();
+        let may_have_file = bare || Self::names_the_hub(text);
         let text = PREFIXES
             .iter()
             .find_map(|prefix| text.strip_prefix(prefix))
@@ -77,7 +80,9 @@ impl Reference {
         });
         let wish = quantization.or(late).filter(|name| *name != "latest");
         let (repository, path) = split_file(text)?;
-        let usable = is_repository(repository) && (repository.contains('/') || bare);
+        let usable = is_repository(repository)
+            && (repository.contains('/') || bare)
+            && (path.is_none() || may_have_file);
         let file = path
             .map(|path| FileWish::Path(path.to_owned()))
             .or_else(|| wish.map(|name| FileWish::Quantization(name.to_owned())));
@@ -153,7 +158,7 @@ mod tests {
                 Some("of quantization IQ4_XS"),
             ),
             (
-                "org/name-GGUF/sub/a-Q8_0.gguf",
+                "huggingface://org/name-GGUF/sub/a-Q8_0.gguf",
                 "org/name-GGUF",
                 Some("sub/a-Q8_0.gguf"),
             ),
@@ -172,6 +177,7 @@ mod tests {
             "../llama",
             "~/llama",
             "models/a/b",
+            "llama-cpp/models/a-Q8_0.gguf",
             "models/llama.gguf",
             "s3://bucket/llama",
             "gs://bucket",
@@ -187,7 +193,9 @@ mod tests {
         ] {
             assert_eq!(read(text), None, "{text}");
         }
-        assert!(Reference::parse("gpt2", true).is_some());
+        for only_a_name in ["gpt2", "org/name/a.gguf"] {
+            assert!(Reference::parse(only_a_name, true).is_some());
+        }
     }
 
     proptest::proptest! {

@@ -90,7 +90,7 @@ pub(super) fn load(
     models
 }
 
-/// By declaration: the name under which a hub has its model, and whether the settings gave it; `None` where the
+/// By declaration: the name under which a hub has its model, and whether it is surely one of the hub's; `None` where the
 /// tree or a model root holds the model, or none is named.
 pub(super) fn names_elsewhere(
     found: &Found,
@@ -102,7 +102,12 @@ pub(super) fn names_elsewhere(
         let written = &declaration.deployment.model.as_ref()?.value;
         let place = shelf.look_up(written, &declaration.folder);
         let lies_here = place.is_some_and(|shown| matches!(shelf.places.get(&shown), Some(Place::Path(_))));
-        let meant = settings.model_named(written).map(|meant| &meant.model);
+        // A path of the serving machine, and beside it the address of the hub that it is filled from.
+        let hints = declaration.deployment.model_hints.iter().map(|hint| &hint.value);
+        let download = || hints.into_iter().find(|hint| lock::Reference::names_the_hub(hint));
+        let is_name = lock::Reference::parse(written, false).is_some();
+        let by_hint = (!is_name).then(download).flatten();
+        let meant = settings.model_named(written).map(|meant| &meant.model).or(by_hint);
         (!lies_here).then(|| (meant.unwrap_or(written).clone(), meant.is_some()))
     };
     declarations.iter().map(&mut elsewhere).collect()

@@ -13,9 +13,9 @@ use crate::walk;
 /// A model as a deployment names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// The name as written, or as the settings explain it; `None` where the tree or a model root holds the model.
+    /// The name as written, or as the settings or a download beside the server explain it; `None` where the tree or a model root holds the model.
     pub name: Option<String>,
-    /// True when the settings explain it.
+    /// True when it is explained so: it is surely a name of the hub.
     pub is_explained: bool,
     /// The engine that is to serve it.
     pub engine: Engine,
@@ -46,7 +46,7 @@ pub fn names(
     let named = declared.items.iter().zip(elsewhere).filter_map(|(item, name)| {
         item.deployment.model.as_ref()?;
         let engine = item.deployment.engine_or_default();
-        let is_explained = name.as_ref().is_some_and(|(_, by_settings)| *by_settings);
+        let is_explained = name.as_ref().is_some_and(|(_, is_sure)| *is_sure);
         Some(Named {
             name: name.map(|(name, _)| name),
             is_explained,

@@ -2,6 +2,7 @@
 //! that servers do. No test sleeps: waiting is written down instead.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test that skips says so")]
 
 mod gguf;
 mod hub;
