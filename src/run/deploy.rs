@@ -536,7 +536,8 @@ fn cut(machine: &mut Machine, resource: &str) {
         return;
     };
     let gigabytes = profile.split('.').find_map(|part| part.strip_suffix("gb"));
-    let Some(bytes) = gigabytes.and_then(|gigabytes| gigabytes.parse::<u64>().ok()?.checked_mul(1 << 30)) else {
+    let Some(bytes) = gigabytes.and_then(|gigabytes| gigabytes.parse::<u64>().ok()?.checked_mul(1 << 30))
+    else {
         return;
     };
     if bytes < machine.memory_bytes {
@@ -612,7 +613,12 @@ mod tests {
             cut(&mut machine, resource);
             assert_eq!((machine.id.as_str(), machine.memory_bytes), (id, gib << 30));
         }
-        for resource in ["nvidia.com/gpu.shared", "nvidia.com/mig-7g.999gb", "nvidia.com/mig-", "nvidia.com/mig-xgb"] {
+        for resource in [
+            "nvidia.com/gpu.shared",
+            "nvidia.com/mig-7g.999gb",
+            "nvidia.com/mig-",
+            "nvidia.com/mig-xgb",
+        ] {
             let mut machine = card();
             cut(&mut machine, resource);
             assert_eq!(machine, card(), "{resource}");

@@ -7,6 +7,9 @@
 
 mod build;
 mod change;
+mod images;
+mod target;
+mod variables;
 
 use std::collections::HashSet;
 
