@@ -64,6 +64,9 @@ pub fn parse(
     reader.parsed
 }
 
+/// Unknown flags that a known one is looked for.
+const MAX_SUGGESTIONS: usize = 40;
+
 struct Reader<'a> {
     table: &'static FlagTable,
     habits: ParserHabits,
@@ -393,7 +396,13 @@ impl<'a> Reader<'a> {
             Some(span) => Fact::at(name.to_owned(), span),
             None => word.clone().map(|_| name.to_owned()),
         };
-        let suggestion = self.table.nearest(name, self.version);
+        // Whoever has this many has no misspelt flags but another program's.
+        let few = self.parsed.unknown.len() < MAX_SUGGESTIONS;
+        let suggestion = if few {
+            self.table.nearest(name, self.version)
+        } else {
+            None
+        };
         self.parsed.unknown.push(UnknownFlag {
             flag,
             suggestion,

@@ -104,9 +104,9 @@ pub(super) enum Operator {
 }
 
 /// Longest text that references may make, in bytes.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 15;
 /// Longest reference, in bytes: a brace that nobody closes must not be looked for again and again.
-const MAX_REFERENCE: usize = 4096;
+const MAX_REFERENCE: usize = 1024;
 /// Deepest nesting of references in references that is followed.
 const MAX_DEPTH: usize = 12;
 

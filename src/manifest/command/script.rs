@@ -153,11 +153,11 @@ impl Run<'_> {
         // What follows `||`, and `&&` after a test, may or may not run.
         let (mut doubtful, mut tested) = (false, false);
         while let Some(item) = script.items.get(at).filter(|_| at < range.end) {
+            if !self.visitor.spend() {
+                return;
+            }
             match item {
                 Item::Command(simple) => {
-                    if !self.visitor.spend() {
-                        return;
-                    }
                     tested = self.is_test(simple);
                     if doubtful {
                         self.open(shell);

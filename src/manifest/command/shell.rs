@@ -603,9 +603,11 @@ impl<'t> Lexer<'t> {
             return Segment::Reference(start..reference.end, reference);
         }
         let rest = self.value.get(start + 2..).unwrap_or("");
-        let inside = rest
-            .find(['}', '\n'])
-            .filter(|len| rest.as_bytes().get(*len) == Some(&b'}'));
+        let near = rest
+            .bytes()
+            .take(MAX_OPAQUE)
+            .position(|byte| matches!(byte, b'}' | b'\n'));
+        let inside = near.filter(|len| rest.as_bytes().get(*len) == Some(&b'}'));
         let Some(len) = inside else {
             self.at += 2;
             return Segment::Opaque(start..self.at);
@@ -675,6 +677,8 @@ struct Grammar<'t> {
     simple: Simple,
 }
 
+/// Longest `${...}` that begins with no name, in bytes.
+const MAX_OPAQUE: usize = 64;
 /// Constructs inside each other that are told apart.
 const MAX_NESTING: usize = 100;
 

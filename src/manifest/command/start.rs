@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 
 use super::environment::{Environment, Variable};
 use super::images::{ImageEngine, image_engine};
+use super::interpolation;
 use super::options;
 use super::programs::{self, Download, Program};
 use super::script::{self, Shell, Visitor, Word};
+use super::shell::{self, Item};
 use super::text::Text;
 use super::{Invocation, Launch, Role, Words, devices, docker, variables};
 use crate::engine::args::{self, ParsedArgs};
@@ -17,8 +19,8 @@ use crate::engine::{Engine, Settings, Version};
 use crate::fact::Fact;
 use crate::source::{Sources, Span};
 
-/// Commands that are looked at in one launch.
-const MAX_COMMANDS: usize = 5_000;
+/// Pieces of scripts that are looked at in one launch.
+const MAX_PIECES: usize = 20_000;
 /// Problems that are kept of one launch.
 const MAX_PROBLEMS: usize = 20;
 
@@ -50,7 +52,7 @@ fn start_at(launch: &Launch<'_>, depth: usize) -> Vec<Invocation> {
         found: Vec::new(),
         problems: Vec::new(),
         unseen: None,
-        left: MAX_COMMANDS,
+        left: MAX_PIECES,
         depth,
     };
     start.launch(launch);
@@ -65,7 +67,7 @@ impl Start<'_> {
             return;
         };
         let mut words = match entrypoint {
-            Words::Shell(text) if launch.arguments.is_none() && !is_one_line(text) => {
+            Words::Shell(text) if launch.arguments.is_none() && !is_flags(text) => {
                 script::follow(text, &mut shell, self);
                 self.or_image(&shell);
                 return;
@@ -88,12 +90,17 @@ impl Start<'_> {
 
     fn without_entrypoint(&mut self, launch: &Launch<'_>, shell: &mut Shell) {
         let words = match &launch.arguments {
-            Some(Words::Shell(text)) if !is_one_line(text) => {
-                script::follow(text, shell, self);
-                self.or_image(shell);
-                return;
+            Some(Words::Shell(text)) => {
+                if !is_flags(text) {
+                    script::follow(text, shell, self);
+                    if !self.found.is_empty() || self.unseen.is_some() || !is_one_command(text) {
+                        self.or_image(shell);
+                        return;
+                    }
+                }
+                self.split(text, shell)
             }
-            Some(Words::Shell(text) | Words::Line(text)) => self.split(text, shell),
+            Some(Words::Line(text)) => self.split(text, shell),
             Some(Words::List(list)) => list.iter().cloned().map(Word::new).collect(),
             None => Vec::new(),
         };
@@ -462,13 +469,8 @@ impl Start<'_> {
                 self.command(rest, &inner, None);
                 return;
             }
-            if let Some((name, _)) = word.value().split_once('=')
-                && super::interpolation::name_at(name, 0, |_| false)
-                    .is_some_and(|range| range.len() == name.len())
-            {
-                inner
-                    .variables
-                    .set_text(name.to_owned(), word.tail(name.len() + 1).text);
+            if let Some((name, value)) = assignment(word) {
+                inner.variables.set_text(name, value);
             }
         }
     }
@@ -513,6 +515,30 @@ impl Start<'_> {
         }
     }
 
+    /// One command, by its words.
+    fn dispatch(&mut self, words: &[Word], shell: &Shell, input: Option<&Text>) {
+        let Some(first) = words.first().map(Word::value) else {
+            return;
+        };
+        let texts = texts(words);
+        if let Some((program, len)) = programs::program(&texts, self.server()) {
+            self.serve(program, len, words, shell);
+        } else if let Some((download, len)) = programs::download(&texts) {
+            self.download(download, len, words, shell);
+        } else if is_shell(first) {
+            self.shell(words, shell, input);
+        } else if docker::is_run(&texts) {
+            self.container(words, shell);
+        } else if first == "eval" {
+            let mut inner = shell.inside(&shell.positional);
+            script::follow(&script::joined(words.get(1..).unwrap_or(&[])), &mut inner, self);
+        } else if programs::is_wrapper(first) {
+            self.wrapped(words, shell);
+        } else if is_script(first) {
+            self.script_file(words, shell);
+        }
+    }
+
     fn finish(self) -> Vec<Invocation> {
         let Self { found, problems, .. } = self;
         let mut kept: Vec<(Invocation, Vec<(usize, usize)>)> = Vec::new();
@@ -536,26 +562,17 @@ impl Start<'_> {
 
 impl Visitor for Start<'_> {
     fn command(&mut self, words: &[Word], shell: &Shell, input: Option<&Text>) {
-        let Some(first) = words.first().map(Word::value) else {
+        let assigned: Vec<_> = words.iter().map_while(assignment).collect();
+        if assigned.is_empty() {
+            self.dispatch(words, shell, input);
             return;
-        };
-        let texts = texts(words);
-        if let Some((program, len)) = programs::program(&texts, self.server()) {
-            self.serve(program, len, words, shell);
-        } else if let Some((download, len)) = programs::download(&texts) {
-            self.download(download, len, words, shell);
-        } else if is_shell(first) {
-            self.shell(words, shell, input);
-        } else if docker::is_run(&texts) {
-            self.container(words, shell);
-        } else if first == "eval" {
-            let mut inner = shell.inside(&shell.positional);
-            script::follow(&script::joined(words.get(1..).unwrap_or(&[])), &mut inner, self);
-        } else if programs::is_wrapper(first) {
-            self.wrapped(words, shell);
-        } else if is_script(first) {
-            self.script_file(words, shell);
         }
+        let rest = words.get(assigned.len()..).unwrap_or(&[]);
+        let mut inner = shell.clone();
+        for (name, value) in assigned {
+            inner.variables.set_text(name, value);
+        }
+        self.dispatch(rest, &inner, input);
     }
 
     fn problem(&mut self, span: Option<Span>, sentence: String) {
@@ -572,6 +589,13 @@ impl Visitor for Start<'_> {
         self.left = self.left.saturating_sub(1);
         self.left > 0
     }
+}
+
+/// `NAME=VALUE` in front of a command.
+fn assignment(word: &Word) -> Option<(String, Text)> {
+    let (name, _) = word.value().split_once('=')?;
+    let range = interpolation::name_at(name, 0, |_| false)?;
+    (range.len() == name.len()).then(|| (name.to_owned(), word.tail(name.len() + 1).text))
 }
 
 fn texts(words: &[Word]) -> Vec<&str> {
@@ -624,30 +648,36 @@ fn waits_for_script(words: &[Word]) -> bool {
             .any(|word| word.value().contains('c') && word.value().starts_with('-'))
 }
 
-/// True for a text that is one command, its line ends (if any) between flags.
-fn is_one_line(text: &Text) -> bool {
-    let value = text.value().trim();
-    let script = super::shell::read(text);
+/// True for a script of one command.
+fn is_one_command(text: &Text) -> bool {
+    let script = shell::read(text);
+    let plain = |item: &Item| matches!(item, Item::Command(_) | Item::Next);
     let commands = script
         .items
         .iter()
-        .filter(|item| matches!(item, super::shell::Item::Command(_)))
-        .count();
-    let others = script
-        .items
-        .iter()
-        .any(|item| !matches!(item, super::shell::Item::Command(_) | super::shell::Item::Next));
-    if commands <= 1 && !others {
-        return true;
-    }
-    // A flag cannot begin a command: its line goes on from the one before.
+        .filter(|item| matches!(item, Item::Command(_)));
+    commands.count() == 1 && script.items.iter().all(plain)
+}
+
+/// True for a text that no shell can mean: a flag cannot begin a command, so its line goes on from the one before.
+fn is_flags(text: &Text) -> bool {
+    let value = text.value().trim();
     let mut lines = value
         .lines()
-        .skip(1)
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let flags = lines.clone().filter(|line| line.starts_with('-')).count();
-    flags > 0 && lines.all(|line| line.starts_with('-')) && !value.contains(" && ") && !value.contains(" ; ")
+    if lines
+        .clone()
+        .any(|line| line.ends_with(';') || line.contains(" && ") || line.contains("; "))
+    {
+        return false;
+    }
+    let first = lines.next().unwrap_or("");
+    let ends = std::iter::once(first).chain(lines.clone());
+    let broken = ends
+        .zip(lines.clone())
+        .any(|(before, line)| line.starts_with('-') && !before.ends_with('\\'));
+    first.starts_with('-') || broken && lines.all(|line| line.starts_with('-'))
 }
 
 /// The model among settings, by each engine's rules.

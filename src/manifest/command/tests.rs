@@ -18,11 +18,6 @@ impl Case {
         Self { sources, file, tree }
     }
 
-    fn text(&self, key: &str) -> Text {
-        let node = self.tree.documents[0].root().get(key).unwrap();
-        Text::of_node(&self.sources, node)
-    }
-
     fn run(&self) -> Vec<Invocation> {
         self.run_with(&Interpolation::None)
     }
@@ -242,4 +237,223 @@ fn a_script_in_no_file_leaves_the_images_engine_and_open_fields() {
     let found = Case::new("image: vllm/vllm-openai:latest\nentrypoint: [/bin/sh, /run.sh]\n").only();
     assert_eq!(engine(&found), Some(Engine::Vllm));
     assert_eq!(found.unresolved, ["model", "context"]);
+}
+
+#[test]
+fn arrays_functions_and_branches_are_followed() {
+    let case = Case::new(
+        "arguments: |\n  ARGS=(--model org/m)\n  if [ -n \"$X\" ]; then LEN=1; else LEN=2; fi\n  ARGS+=(--max-num-seqs \"8\" --max-model-len $LEN)\n  serve() {\n    python -m vllm.entrypoints.openai.api_server \"$@\"\n  }\n  serve \"${ARGS[@]}\"\n",
+    );
+    let found = case.only();
+    assert_eq!(
+        args(&found),
+        [
+            "--model",
+            "org/m",
+            "--max-num-seqs",
+            "8",
+            "--max-model-len",
+            "$LEN"
+        ]
+    );
+    assert_eq!(found.unresolved, ["context"]);
+}
+
+#[test]
+fn sums_of_known_variables_are_computed_and_others_stay_open() {
+    let case = Case::new(
+        "env: {GPUS: 4}\narguments: |\n  TP=$((GPUS * 2))\n  vllm serve org/m -tp $TP -pp $((NODES + 1)) --max-model-len $(cat /len)\n",
+    );
+    let found = case.only();
+    assert_eq!(
+        args(&found),
+        [
+            "org/m",
+            "-tp",
+            "8",
+            "-pp",
+            "$((NODES + 1))",
+            "--max-model-len",
+            "$(cat /len)"
+        ]
+    );
+    assert_eq!(
+        found.unresolved,
+        ["pipeline_parallel", "context"].map(str::to_owned)
+    );
+}
+
+#[test]
+fn a_variable_that_splits_gives_words_that_point_into_its_value() {
+    let case = Case::new("env: {ARGS: '--model org/m -tp 2'}\nentrypoint: [sh, -c, 'vllm serve $ARGS']\n");
+    let found = case.only();
+    assert_eq!(args(&found), ["--model", "org/m", "-tp", "2"]);
+    assert_eq!(case.at(&found.args[1]), "org/m");
+    assert_eq!(model(&found), Some("org/m"));
+}
+
+#[test]
+fn places_hold_inside_folded_and_quoted_scalars() {
+    let case = Case::new(
+        "arguments:\n  \"vllm serve org/m\n   --speculative-config '{\\\"model\\\": \\\"org/d\\\"}' --max-num-seqs 7\"\n",
+    );
+    let found = case.only();
+    assert_eq!(args(&found)[2], "{\"model\": \"org/d\"}");
+    assert_eq!(case.at(&found.args[4]), "7");
+}
+
+#[test]
+fn a_loop_over_known_words_is_turned() {
+    let case =
+        Case::new("arguments: |\n  ollama serve &\n  for m in a:1b b:2b; do\n    ollama pull $m\n  done\n");
+    let found = case.run();
+    let pulled: Vec<_> = found.iter().skip(1).map(|one| model(one).unwrap()).collect();
+    assert_eq!(pulled, ["a:1b", "b:2b"]);
+    assert_eq!(model(&found[0]), None);
+}
+
+#[test]
+fn visible_devices_come_from_the_environment_or_the_line() {
+    let found = Case::new(
+        "arguments: CUDA_VISIBLE_DEVICES=0,1 vllm serve org/m\nenv: {NVIDIA_VISIBLE_DEVICES: all}\n",
+    )
+    .only();
+    assert_eq!(found.visible_devices.as_ref().unwrap().value, 2);
+}
+
+#[test]
+fn flags_of_wrappers_do_not_reach_the_engine() {
+    let found = Case::new("entrypoint: [python3, -m, dynamo.vllm]\narguments: [--model, org/m, --is-prefill-worker, --migration-limit=3, --max-model-len=8192]\n").only();
+    assert_eq!(args(&found), ["--model", "org/m", "--max-model-len=8192"]);
+    let found = Case::new("image: kserve/huggingfaceserver:v0.15\narguments: [--model_name=x, --model_id=org/m, --max_model_len=4096, --backend=vllm]\n").only();
+    assert_eq!(
+        (model(&found), args(&found)),
+        (Some("org/m"), vec!["--max_model_len=4096"])
+    );
+    assert_eq!(found.server.as_ref().unwrap().value, "huggingfaceserver");
+}
+
+#[test]
+fn a_server_of_another_kind_gives_settings_and_no_words() {
+    let found = Case::new("image: koboldai/koboldcpp\narguments: [--model, /m/x.gguf, --contextsize, '8192', --gpulayers, '99', --usecublas]\n").only();
+    assert_eq!((model(&found), args(&found)), (Some("/m/x.gguf"), vec![]));
+    assert_eq!(
+        (found.settings.text("ctx_size"), found.settings.text("gpu_layers")),
+        (Some("8192"), Some("99"))
+    );
+}
+
+#[test]
+fn variables_of_a_custom_image_count_where_no_command_is_given() {
+    let found =
+        Case::new("env: {VLLM_MODEL: org/m, VLLM_MAX_MODEL_LEN: 4096, VLLM_TENSOR_PARALLEL_SIZE: 2}\n")
+            .only();
+    assert_eq!(
+        (engine(&found), model(&found)),
+        (Some(Engine::Vllm), Some("org/m"))
+    );
+    assert_eq!(found.settings.text("context"), Some("4096"));
+    assert!(
+        Case::new("env: {VLLM_MODEL: org/m, VLLM_BASE_URL: x}\n")
+            .run()
+            .is_empty()
+    );
+}
+
+#[test]
+fn an_unclosed_quote_and_a_variable_of_itself_are_named() {
+    let found = Case::new("arguments: |\n  vllm serve org/m --served-model-name \"x\n").only();
+    assert!(
+        found.problems[0].1.contains("never closed"),
+        "{:?}",
+        found.problems
+    );
+    let found = Case::new("arguments: [vllm, serve, $(A)]\nenv: {A: $(B), B: $(A)}\n")
+        .only_with(&Interpolation::Kubernetes);
+    assert_eq!(found.unresolved, ["model"]);
+}
+
+#[test]
+fn scripts_in_known_files_are_followed() {
+    let case = Case::new(
+        "files: {/run.sh: \"#!/bin/sh\\nexec vllm serve $1 --max-num-seqs 3\"}\nentrypoint: [/run.sh, org/m]\n",
+    );
+    let found = case.only();
+    assert_eq!(args(&found), ["org/m", "--max-num-seqs", "3"]);
+}
+
+#[test]
+fn nesting_and_length_are_bounded() {
+    let mut script = "vllm serve org/m".to_owned();
+    for _ in 0..40 {
+        script = format!("sh -c '{}'", script.replace('\'', "'\\''"));
+        if script.len() > 100_000 {
+            break;
+        }
+    }
+    let sources = Sources::default();
+    let long = format!("vllm serve org/m {}", "--x ".repeat(100_000));
+    let braces = "${a".repeat(50_000);
+    let opens = "if { ( for x in a b; do case ".repeat(5_000);
+    let heres = "cat <<A <<B <<C\n".repeat(5_000);
+    let laughs = format!("A=x; {} vllm serve $A", "A=\"$A$A\";".repeat(60));
+    let assigned = "A=b ".repeat(50_000);
+    let wrapped = "env nice ".repeat(50_000);
+    for text in [script, long, braces, opens, heres, laughs, assigned, wrapped] {
+        let launch = Launch {
+            image: None,
+            entrypoint: None,
+            arguments: Some(Words::Shell(Text::literal(&text))),
+            environment: &Environment::default(),
+            sources: &sources,
+            files: &|_| None,
+        };
+        assert!(invocations(&launch).len() < 3);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_reading_fail(text in "[ \\n\\\\a-c$(){}\"'`;&|<>=#@\\-\\[\\]0é]{0,80}") {
+        let sources = Sources::default();
+        let mut environment = Environment::default();
+        environment.set_text("a", Text::literal("$b x"));
+        environment.set_text("b", Text::literal("${a} $(c)"));
+        environment.resolve_references();
+        let file = sources.add("x", text.clone());
+        for how in [Interpolation::Compose, Interpolation::Kubernetes, Interpolation::None] {
+            let written = how.apply(&Text::of_source(&file), &environment);
+            for words in [Words::Shell(written.clone()), Words::Line(written.clone())] {
+                let launch = Launch {
+                    image: Some(Fact::default(text.clone(), "test")),
+                    entrypoint: Some(Words::List(vec![Text::literal("sh"), Text::literal("-c")])),
+                    arguments: Some(words),
+                    environment: &environment,
+                    sources: &sources,
+                    files: &|_| None,
+                };
+                for invocation in invocations(&launch) {
+                    for word in &invocation.args {
+                        if let Some(span) = word.span() {
+                            proptest::prop_assert!(file.text().get(span.start()..span.end()).is_some());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_words_come_back_as_they_are(words in proptest::collection::vec("[a-z0-9./:,-]{1,12}", 1..8)) {
+        let sources = Sources::default();
+        let line = words.join(" ");
+        let file = sources.add("x", line);
+        let (split, problems) = super::words(&Text::of_source(&file), &Environment::default());
+        let values: Vec<&str> = split.iter().map(|word| word.value.as_str()).collect();
+        proptest::prop_assert_eq!(values, words.iter().map(String::as_str).collect::<Vec<_>>());
+        proptest::prop_assert!(problems.is_empty());
+        for word in &split {
+            proptest::prop_assert_eq!(file.slice(word.span().unwrap()), &word.value);
+        }
+    }
 }

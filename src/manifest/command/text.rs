@@ -4,6 +4,7 @@
 //! with their own places. A [`Text`] keeps all of them, so that a word cut out of it can be pointed at: where it
 //! was set if it is wholly one variable's, else where it is written.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -329,7 +330,7 @@ impl Text {
     }
 
     fn push_with(&mut self, other: &Self, range: Range<usize>, under: Option<&Arc<Mention>>, seal: bool) {
-        let mut moved: Vec<(*const Mention, Arc<Mention>)> = Vec::new();
+        let mut moved = HashMap::new();
         let mut at = range.start;
         for (piece, part) in other.overlapping(&range) {
             let len = part.len();
@@ -422,23 +423,18 @@ fn shared_depth(chains: &[Vec<&Arc<Mention>>]) -> usize {
 fn below(
     under: &Arc<Mention>,
     innermost: Option<&Arc<Mention>>,
-    moved: &mut Vec<(*const Mention, Arc<Mention>)>,
+    moved: &mut HashMap<*const Mention, Arc<Mention>>,
 ) -> Arc<Mention> {
     let mut outer = Arc::clone(under);
     let room = MAX_DEPTH.saturating_sub(Mention::chain(Some(under)).len());
     for mention in Mention::chain(innermost).into_iter().take(room) {
-        let known = moved.iter().find(|(old, _)| *old == Arc::as_ptr(mention));
-        outer = match known {
-            Some((_, new)) => Arc::clone(new),
-            None => {
-                let new = Arc::new(Mention {
-                    place: mention.place.clone(),
-                    outer: Some(outer),
-                });
-                moved.push((Arc::as_ptr(mention), Arc::clone(&new)));
-                new
-            }
-        };
+        let moved = moved.entry(Arc::as_ptr(mention)).or_insert_with(|| {
+            Arc::new(Mention {
+                place: mention.place.clone(),
+                outer: Some(Arc::clone(&outer)),
+            })
+        });
+        outer = Arc::clone(moved);
     }
     outer
 }
