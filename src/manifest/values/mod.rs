@@ -32,6 +32,8 @@ struct Section<'t> {
     format: Format,
     /// True where the text is known to be values: in a release, or in a file that is named so.
     certain: bool,
+    /// The mapping that it stands in.
+    around: Option<Node<'t>>,
     /// How many keys lead to it.
     depth: usize,
 }
@@ -64,6 +66,7 @@ impl<'t> Section<'t> {
             } else {
                 own.unwrap_or_else(|| self.name.clone())
             },
+            around: Some(self.node),
             depth: self.depth.saturating_add(1),
             ..self.clone()
         }
@@ -140,6 +143,7 @@ fn of_chart(
         name,
         format,
         certain,
+        around: None,
         depth: 0,
     };
     visit(&mut declared, input, &section);
