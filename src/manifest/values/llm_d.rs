@@ -118,7 +118,7 @@ fn artifact(deployment: &mut Deployment, input: &Input<'_>, artifacts: Option<No
             let (before, rest) = uri.text()?.split_once("{{")?;
             let (action, after) = rest.split_once("}}")?;
             let of_name = action.trim_matches(['-', ' ']) == ".Values.modelArtifacts.name";
-            let text = format!("{before}{}{after}", name.value);
+            let text = format!("{before}{}{after}", name.value).replace('"', "");
             of_name.then(|| Fact::derived(text, name.span().into_iter().chain([uri.mention()])))
         });
     match filled {
