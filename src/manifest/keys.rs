@@ -431,10 +431,21 @@ impl Served {
     }
 }
 
+/// A server of Ollama is told of no model when it starts: the only one that is pulled for it is the one it serves.
+fn pulled(deployment: &mut Deployment, downloads: &[Fact<String>]) {
+    let serves = deployment.engine.as_ref().map(|engine| engine.value) == Some(Engine::Ollama);
+    let mut names = downloads.iter();
+    let Some(first) = names.next() else { return };
+    if serves && deployment.model.is_none() && names.all(|name| name.value == first.value) {
+        deployment.model = Some(first.clone());
+    }
+}
+
 /// Adds what a container starts to what a document declares. Downloads beside an engine are names of its model.
 pub(super) fn add_started(declared: &mut Declared, mut started: Started) {
     for deployment in &mut started.deployments {
         deployment.model_hints.extend(started.downloads.iter().cloned());
+        pulled(deployment, &started.downloads);
     }
     declared.deployments.append(&mut started.deployments);
     declared.findings.append(&mut started.findings);

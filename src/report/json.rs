@@ -206,7 +206,7 @@ impl<'a> DeploymentView<'a> {
             engine: deployment.engine_name(),
             engine_version: deployment.engine_version.as_ref().map(|fact| fact.value.as_str()),
             model,
-            model_revision: settings.text("revision").or(revision),
+            model_revision: settings.text("model_revision").or(revision),
             context: dimension(
                 deployment,
                 deployment.context.iter().map(|fact| fact.value.into()),

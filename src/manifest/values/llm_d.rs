@@ -78,7 +78,7 @@ fn off(node: Node<'_>) -> bool {
 }
 
 /// The parts that a mapping has and that are not switched off, with their names.
-fn roles<'t>(node: Node<'t>) -> impl Iterator<Item = (Fact<String>, Node<'t>)> {
+fn roles(node: Node<'_>) -> impl Iterator<Item = (Fact<String>, Node<'_>)> {
     ROLES.iter().filter_map(move |role| {
         let (key, part) = node.entry(role)?;
         let there = part.shape() == Shape::Mapping && !off(part);

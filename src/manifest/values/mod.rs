@@ -171,7 +171,8 @@ fn visit(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
     }
     let taken = chart(declared, input, section);
     for (key, value) in node.entries() {
-        if taken.contains(&key.text().unwrap_or("")) {
+        let key_text = key.text().unwrap_or("");
+        if taken.contains(&key_text) || key_text == "image" {
             continue;
         }
         match value.shape() {
