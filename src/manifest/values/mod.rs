@@ -20,6 +20,8 @@ use crate::source::tree::{Node, Shape};
 
 /// Deepest nesting of subcharts that is looked at.
 const MAX_DEPTH: usize = 6;
+/// Most sections of one text that are looked at: aliases may show the same one over and over.
+const MAX_SECTIONS: usize = 4_000;
 
 /// One mapping of values: a chart's own, a subchart's, or a section.
 #[derive(Debug, Clone)]
@@ -146,7 +148,8 @@ fn of_chart(
         around: None,
         depth: 0,
     };
-    visit(&mut declared, input, &section);
+    let mut left = MAX_SECTIONS;
+    visit(&mut declared, input, &section, &mut left);
     declared.deployments.iter_mut().for_each(name_it);
     declared
 }
@@ -161,14 +164,15 @@ fn name_it(deployment: &mut Deployment) {
 }
 
 /// Reads a section by the first chart that knows it, and then what lies below.
-fn visit(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
+fn visit(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>, left: &mut usize) {
     let node = section.node;
     let off = node
         .get("enabled")
         .is_some_and(|enabled| enabled.as_bool() == Some(false));
-    if off || section.depth > MAX_DEPTH {
+    if off || section.depth > MAX_DEPTH || *left == 0 {
         return;
     }
+    *left = left.saturating_sub(1);
     let taken = chart(declared, input, section);
     for (key, value) in node.entries() {
         let key_text = key.text().unwrap_or("");
@@ -176,10 +180,10 @@ fn visit(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
             continue;
         }
         match value.shape() {
-            Shape::Mapping => visit(declared, input, &section.below(key, value)),
+            Shape::Mapping => visit(declared, input, &section.below(key, value), left),
             Shape::Sequence => {
                 for item in value.items().filter(|item| item.shape() == Shape::Mapping) {
-                    visit(declared, input, &section.below(value, item));
+                    visit(declared, input, &section.below(value, item), left);
                 }
             }
             _ => {}
