@@ -6,16 +6,28 @@
 
 mod accelerators;
 pub mod command;
+pub mod compose;
 pub mod container;
 pub mod custom;
+pub mod dstack;
+mod filled;
 mod keys;
 pub mod kubernetes;
+pub mod llama_swap;
+pub mod local_ai;
+pub mod modelfile;
+pub mod option_files;
+mod plain_keys;
 pub mod own;
 pub mod read;
 pub mod values;
+pub mod skypilot;
+pub mod tabby;
+pub mod truss;
 mod world;
 
 pub use accelerators::{AcceleratorKind, Accelerators, Count};
+pub use filled::Filled;
 pub(crate) use world::normal;
 pub use world::{Object, Parsed, World};
 
@@ -187,6 +199,14 @@ pub const READERS: &[Reader] = &[
         read: |input| own::read(input.source().id(), input.root),
     },
     Reader {
+        recognizes: kubernetes::kustomize::recognizes,
+        read: kubernetes::kustomize::read,
+    },
+    Reader {
+        recognizes: kubernetes::kustomize::recognizes_operations,
+        read: kubernetes::kustomize::read_operations,
+    },
+    Reader {
         recognizes: custom::vllm_runtime::recognizes,
         read: custom::vllm_runtime::read,
     },
@@ -231,6 +251,38 @@ pub const READERS: &[Reader] = &[
         read: values::read_llm_d,
     },
     Reader {
+        recognizes: compose::recognizes,
+        read: compose::read,
+    },
+    Reader {
+        recognizes: llama_swap::recognizes,
+        read: llama_swap::read,
+    },
+    Reader {
+        recognizes: skypilot::recognizes,
+        read: skypilot::read,
+    },
+    Reader {
+        recognizes: dstack::recognizes,
+        read: dstack::read,
+    },
+    Reader {
+        recognizes: truss::recognizes,
+        read: truss::read,
+    },
+    Reader {
+        recognizes: local_ai::recognizes,
+        read: local_ai::read,
+    },
+    Reader {
+        recognizes: tabby::recognizes,
+        read: tabby::read,
+    },
+    Reader {
+        recognizes: option_files::recognizes,
+        read: option_files::read,
+    },
+    Reader {
         recognizes: values::recognizes,
         read: values::read,
     },
@@ -249,8 +301,9 @@ pub const READERS: &[Reader] = &[
 pub type TextReader = fn(&Parsed, &World) -> Declared;
 
 /// The reader of a file that is no YAML, by its path.
-pub fn text_reader(_path: &str) -> Option<TextReader> {
-    None
+pub fn text_reader(path: &str) -> Option<TextReader> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    modelfile::is_name(name).then_some(modelfile::read as TextReader)
 }
 
 /// The reader of a document, if it is in a format that declares deployments.
@@ -298,6 +351,8 @@ pub struct Deployment {
     /// What keys beside the arguments set, by setting id (`replicas`, `nodes`, `shm_bytes`, `host_memory_bytes`, and
     /// those of the engine). The run adds what [`Self::args`] set, which win.
     pub settings: Settings,
+    /// Variables that the platform fills on each machine; see [`Self::settings_on`].
+    pub filled: Vec<(String, Filled)>,
     /// Fields whose value is a variable or a placeholder.
     pub unresolved: Vec<String>,
 }
@@ -323,6 +378,7 @@ impl Deployment {
             quantization: None,
             args: Vec::new(),
             settings: Settings::default(),
+            filled: Vec::new(),
             unresolved: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::group::Group;
 use super::place::{Place, path_of};
 use super::{Deployed, Report};
+use crate::engine::args::is_placeholder;
 use crate::fact::Fact;
 use crate::finding::{Edit, Finding, Fix, Label, Severity};
 use crate::manifest::{Count, Deployment, Format};
@@ -206,7 +207,10 @@ impl<'a> DeploymentView<'a> {
             engine: deployment.engine_name(),
             engine_version: deployment.engine_version.as_ref().map(|fact| fact.value.as_str()),
             model,
-            model_revision: settings.text("model_revision").or(revision),
+            model_revision: settings
+                .text("revision")
+                .or_else(|| settings.text("model_revision"))
+                .or(revision),
             context: dimension(
                 deployment,
                 deployment.context.iter().map(|fact| fact.value.into()),
@@ -215,7 +219,7 @@ impl<'a> DeploymentView<'a> {
             max_sequences: dimension(
                 deployment,
                 deployment.batch.iter().map(|fact| fact.value.into()),
-                &["max_sequences"],
+                &["max_sequences", "num_parallel", "parallel"],
             ),
             kv_cache: dimension(
                 deployment,
@@ -226,17 +230,19 @@ impl<'a> DeploymentView<'a> {
                 Format::Own => deployment.quantization.as_ref().map(|fact| fact.value.name()),
                 _ => None,
             }
-            .or_else(|| settings.text("quantization")),
-            dtype: settings.text("dtype"),
+            .or_else(|| text(deployment, "quantization")),
+            dtype: text(deployment, "dtype"),
             tensor_parallel: setting(deployment, "tensor_parallel"),
             pipeline_parallel: setting(deployment, "pipeline_parallel"),
             data_parallel: setting(deployment, "data_parallel"),
-            memory_fraction: settings.number("memory_fraction"),
+            memory_fraction: settings
+                .number("memory_fraction")
+                .or_else(|| settings.number("free_memory_fraction")),
             accelerators: accelerators(deployment),
             accelerator_type: accelerator_type(deployment),
             nodes: settings.count("nodes"),
             replicas: settings.count("replicas"),
-            draft_model: settings.text("draft_model"),
+            draft_model: text(deployment, "draft_model"),
             shm_bytes: settings.count("shm_bytes"),
             host_memory_bytes: settings.count("host_memory_bytes"),
             unresolved: &deployment.unresolved,
@@ -246,7 +252,8 @@ impl<'a> DeploymentView<'a> {
 
 /// The model as written, and the revision if it is a hub name with one (`org/name@revision`).
 fn split_revision(deployment: &Deployment) -> (Option<&str>, Option<&str>) {
-    let Some(model) = deployment.model.as_ref().map(|fact| fact.value.as_str()) else {
+    let model = deployment.model.as_ref().map(|fact| fact.value.as_str());
+    let Some(model) = model.filter(|model| deployment.format == Format::Own || !is_reference(model)) else {
         return (None, None);
     };
     match model.split_once('@') {
@@ -254,6 +261,17 @@ fn split_revision(deployment: &Deployment) -> (Option<&str>, Option<&str>) {
             (Some(name), Some(revision))
         }
         _ => (Some(model), None),
+    }
+}
+
+/// True for a text that is one variable (`$MODEL`, `${MODEL:?}`) and nothing more.
+fn is_reference(text: &str) -> bool {
+    let Some(rest) = text.trim().strip_prefix('$') else {
+        return false;
+    };
+    match rest.strip_prefix('{') {
+        Some(inner) => inner.find('}') == inner.len().checked_sub(1),
+        None => rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
     }
 }
 
@@ -288,7 +306,14 @@ fn accelerators(deployment: &Deployment) -> Value {
 /// The kinds as written: the machines in our own format, else one name, or several that are alternatives.
 fn accelerator_type(deployment: &Deployment) -> Value {
     let names = |facts: &mut dyn Iterator<Item = &Fact<String>>| -> Vec<Value> {
-        facts.map(|name| name.value.as_str().into()).collect()
+        let mut names: Vec<Value> = Vec::new();
+        for name in facts.map(|name| Value::from(name.value.as_str())) {
+            // One kind in several counts is one kind.
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     };
     if deployment.format == Format::Own {
         let machines = names(&mut deployment.machines.iter());
@@ -306,10 +331,17 @@ fn accelerator_type(deployment: &Deployment) -> Value {
     }
 }
 
+/// The text of a setting. What only something outside the file knows is not declared; what the platform fills is.
+fn text<'a>(deployment: &'a Deployment, id: &str) -> Option<&'a str> {
+    let open = |text: &&str| {
+        deployment.format != Format::Own && is_placeholder(text) && !deployment.is_filled(text)
+    };
+    deployment.settings.text(id).filter(|text| !open(text))
+}
+
 /// A setting as a number where it is one, else as written.
 fn setting(deployment: &Deployment, id: &str) -> Value {
-    let settings = &deployment.settings;
-    match (settings.count(id), settings.text(id)) {
+    match (deployment.settings.count(id), text(deployment, id)) {
         (Some(count), _) => count.into(),
         (None, Some(text)) => text.into(),
         (None, None) => Value::Null,

@@ -137,6 +137,11 @@ fn fill(deployment: &mut Deployment, settings: &Settings) {
             .map(|name| Fact::default(name.clone(), why))
             .collect();
     }
+    let overhead = settings.overhead.of(deployment.engine_or_default());
+    if let Some(overhead) = overhead {
+        let text = overhead.clone().map(|band| band.to_string());
+        deployment.settings.set(engine::overheads::GIVEN, text);
+    }
     if deployment.context.is_empty() {
         deployment.context = settings
             .default_contexts
@@ -176,6 +181,7 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for id in &parsed.unresolved {
         deployment.mark_unresolved(field_of(id));
     }
+    deployment.settle_filled();
     settled.model(deployment);
     settled.context(deployment);
     settled.kv_cache(deployment);

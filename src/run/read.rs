@@ -152,7 +152,10 @@ fn parse(shown: &str, candidate: &Candidate, bytes: &[u8], sources: &Sources) ->
     };
     let source = sources.add(shown, text);
     let tree = if manifest::text_reader(shown).is_some() {
-        Tree::default()
+        Tree {
+            comments: manifest::modelfile::comments(&source),
+            ..Tree::default()
+        }
     } else {
         Tree::parse(&source)
     };
@@ -195,7 +198,7 @@ fn read(file: &Parsed, named: bool, world: &World) -> Read {
         .iter()
         .any(|document| own::recognizes(document.root()))
         || (named || !file.tree.problems.is_empty()) && mentions_us(text.as_bytes());
-    if !ours && is_helm_template(text) {
+    if !ours && is_helm_template(text, !file.tree.problems.is_empty()) {
         read.findings.extend(template_skipped(file));
         return read;
     }
@@ -205,6 +208,11 @@ fn read(file: &Parsed, named: bool, world: &World) -> Read {
             file,
             world,
         };
+        // What a kustomization changes is read there, as it will be deployed.
+        if world.overlays().replaces(input.root) {
+            read.declared.push(Declared::default());
+            continue;
+        }
         if let Some(reader) = manifest::reader_of(&input) {
             read.findings.extend(aliases(document.root(), &file.source));
             read.declared.push((reader.read)(&input));
@@ -250,25 +258,16 @@ fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
 
 /// True for the source of a chart: actions that only Helm can run, where YAML wants a key or a value. Inside quotes or
 /// a longer text they are part of a value, which the chart that gets it fills in (`host: "{{ .Release.Name }}.home"`).
-fn is_helm_template(text: &str) -> bool {
-    let marks = [
-        ".Values",
-        ".Release",
-        ".Chart",
-        "include \"",
-        "include `",
-        "template \"",
-        "{{- if",
-        "{{ if",
-        "{{- range",
-        "{{- with",
-        "{{- end",
-    ];
+/// Actions that any template has count where they broke the YAML, which they do outside texts.
+fn is_helm_template(text: &str, broken: bool) -> bool {
+    let helm = [".Values", ".Release", ".Chart", "include \"", "include `", "template \""];
+    let any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
     text.match_indices("{{").any(|(at, _)| {
         let (before, action) = text.split_at(at);
         let action = action.split("}}").next().unwrap_or("");
         let line = before.rsplit('\n').next().unwrap_or("");
-        marks.iter().any(|mark| action.contains(mark)) && wants_a_value(line)
+        let has = |marks: &[&str]| marks.iter().any(|mark| action.contains(mark));
+        (has(&helm) || broken && has(&any)) && wants_a_value(line)
     })
 }
 

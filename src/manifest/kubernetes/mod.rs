@@ -9,6 +9,7 @@ mod aibrix;
 mod claims;
 mod groups;
 mod kserve;
+pub(crate) mod kustomize;
 mod llm_service;
 pub mod merge;
 mod ome;
@@ -157,7 +158,7 @@ pub fn read_list(input: &Input<'_>) -> Declared {
     for item in input.root.get("items").into_iter().flat_map(Node::items) {
         let one = Input { root: item, ..*input };
         // A list in a list is no list of objects.
-        if recognizes_list(&one) {
+        if recognizes_list(&one) || input.world.overlays().replaces(item) {
             continue;
         }
         if let Some(reader) = super::reader_of(&one) {
