@@ -362,3 +362,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn stand_ins_are_told_from_values() {
+    for open in [
+        "${MODEL}",
+        "{{ .Values.model }}",
+        "<YOUR-MODEL>",
+        "org/<model>",
+        "/gcs/V_MODEL_NAME/V_MODEL_VERSION",
+        "YOUR-MODEL-PATH",
+        "your_org/m",
+        "REPLACE_ME",
+        "CHANGEME",
+        "replaced-by-kustomize",
+        "%MODEL%",
+        "@MODEL@",
+        "MODEL_NAME",
+    ] {
+        assert!(is_placeholder(open), "{open}");
+    }
+    for value in [
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "unsloth/Qwen3-GGUF:UD-Q4_K_XL",
+        "fp8_e4m3",
+        "FLASH_ATTN",
+        "{\"a\": \"$b\"}",
+        "<|im_end|>",
+        "user@host",
+        "50%",
+    ] {
+        assert!(!is_placeholder(value), "{value}");
+    }
+}

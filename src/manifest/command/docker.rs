@@ -2,8 +2,8 @@
 
 use super::devices;
 use super::environment::Environment;
+use super::expansion::Word;
 use super::programs::base;
-use super::script::Word;
 use crate::fact::Fact;
 
 /// A container started by a command.

@@ -234,7 +234,7 @@ fn all(patterns: &[&str], parts: &[String]) -> bool {
 }
 
 /// `*` stands for any characters.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or("");
     let Some(mut rest) = text.strip_prefix(first) else {

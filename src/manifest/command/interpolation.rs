@@ -193,14 +193,17 @@ pub(super) fn resolve(
         let word = unquoted(&text.slice(word.clone()), syntax);
         Some(expand_at(&word, syntax, look, depth + 1))
     };
+    let if_full = matches!(operator, Operator::DefaultIfEmpty | Operator::AlternativeIfFull);
+    let counts = |value: &Text| !(if_full && value.is_empty());
     match (operator, found) {
         (Operator::Other, _) | (_, Found::Unknown) | (Operator::Required, Found::Unset) => None,
-        (Operator::DefaultIfEmpty, Found::Known(value)) if value.is_empty() => word(),
-        (Operator::DefaultIfEmpty | Operator::Default, Found::Unset) => word(),
-        (Operator::AlternativeIfFull, Found::Known(value)) if value.is_empty() => Some(Text::default()),
-        (Operator::AlternativeIfFull | Operator::Alternative, Found::Known(_)) => word(),
-        (Operator::AlternativeIfFull | Operator::Alternative, Found::Unset) => Some(Text::default()),
-        (_, Found::Known(value)) => Some(value),
+        (Operator::DefaultIfEmpty | Operator::Default, Found::Known(value)) if counts(&value) => Some(value),
+        (Operator::DefaultIfEmpty | Operator::Default, _) => word(),
+        (Operator::AlternativeIfFull | Operator::Alternative, Found::Known(value)) if counts(&value) => {
+            word()
+        }
+        (Operator::AlternativeIfFull | Operator::Alternative, _) => Some(Text::default()),
+        (Operator::Required, Found::Known(value)) => Some(value),
     }
 }
 

@@ -5,16 +5,21 @@
 //! Shell scripts are read, never run; what only a run would tell stays as written and is named as unresolved.
 //! Which flags an engine has is data in `catalog/engines`, which image holds what is in `catalog/images.yaml`.
 
+mod arguments;
 mod devices;
 mod docker;
 mod environment;
+mod expansion;
+mod grammar;
 mod images;
 mod interpolation;
+mod lexer;
 mod options;
 mod programs;
 mod script;
 mod shell;
 mod start;
+mod sums;
 mod text;
 mod variables;
 

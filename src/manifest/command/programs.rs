@@ -154,7 +154,7 @@ pub(super) fn is_harmless(word: &str) -> bool {
 
 /// A path's last part.
 pub(super) fn base(word: &str) -> &str {
-    word.rsplit('/').next().unwrap_or(word)
+    word.rsplit(['/', '\\']).next().unwrap_or(word)
 }
 
 /// True for `python3`, `/opt/venv/bin/python3.12` and the like.
@@ -175,7 +175,10 @@ struct Named<'w> {
 impl<'w> Named<'w> {
     fn new(words: &[&'w str]) -> Self {
         let skipped = match words.first() {
-            Some(first) if is_python(first) => 1 + interpreter_flags(words.get(1..).unwrap_or(&[])),
+            // `${PYTHON} -m vllm...`
+            Some(first) if is_python(first) || first.starts_with('$') && words.get(1) == Some(&"-m") => {
+                1 + interpreter_flags(words.get(1..).unwrap_or(&[]))
+            }
             _ => 0,
         };
         let mut rest: Vec<&str> = words.iter().skip(skipped).take(4).copied().collect();

@@ -10,41 +10,12 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::environment::{Environment, Variable};
+use super::expansion::{Expansion, Word, here, spoken};
 use super::interpolation::{self, MAX_BYTES, Syntax};
 use super::shell::{self, Item, RawWord, Redirect, Script, Segment, Simple};
+use super::sums;
 use super::text::Text;
-use crate::fact::Fact;
 use crate::source::Span;
-
-/// A word as a program gets it.
-#[derive(Debug, Clone)]
-pub(super) struct Word {
-    pub text: Text,
-    /// Its place where that is more than the characters of `text`: quotes, several parts.
-    written: Option<Span>,
-}
-
-impl Word {
-    pub(super) fn new(text: Text) -> Self {
-        Self { text, written: None }
-    }
-
-    pub(super) fn value(&self) -> &str {
-        self.text.value()
-    }
-
-    pub(super) fn fact(&self) -> Fact<String> {
-        match self.written {
-            Some(span) => Fact::at(self.value().to_owned(), span),
-            None => self.text.fact(),
-        }
-    }
-
-    /// The word from a byte on.
-    pub(super) fn tail(&self, from: usize) -> Self {
-        Self::new(self.text.slice(from..self.value().len()))
-    }
-}
 
 /// What gets the commands of a script.
 pub(super) trait Visitor {
@@ -68,9 +39,11 @@ pub(super) struct Shell {
     pub written: BTreeMap<String, Text>,
     /// Which way was taken at each branch: the branch and the way.
     pub path: Vec<(usize, usize)>,
+    /// Words that a branch added to an array: they may or may not be there.
+    pub doubtful: Vec<Word>,
     /// Scripts inside scripts.
     pub depth: usize,
-    arrays: BTreeMap<String, Vec<Word>>,
+    pub arrays: BTreeMap<String, Vec<Word>>,
     /// How many branches there were, inner scripts included.
     branches: Rc<Cell<usize>>,
 }
@@ -133,9 +106,59 @@ pub(super) fn split(text: &Text, shell: &Shell) -> (Vec<Word>, Vec<(Range<usize>
 }
 
 /// A branch or loop whose end has not come.
+#[derive(Default)]
 struct Frame {
     /// Variables set inside, with what they were before.
     before: BTreeMap<String, Option<Variable>>,
+    /// Arrays set inside, with what they were before.
+    arrays: BTreeMap<String, Option<Vec<Word>>>,
+    /// A way was surely taken: the others are not.
+    done: bool,
+    /// A way may or may not have been taken.
+    doubtful: bool,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    /// A test, with its answer where the files tell it.
+    Test(Option<bool>),
+    Unknown,
+}
+
+impl Outcome {
+    fn decided(self) -> Option<bool> {
+        match self {
+            Self::Test(decided) => decided,
+            Self::Unknown => None,
+        }
+    }
+
+    /// What follows `&&`: commands are taken to succeed, tests to come to what their words say.
+    fn and(self, next: Next) -> Next {
+        match self {
+            Self::Test(Some(false)) => Next::Skipped,
+            Self::Test(None) => Next::Doubtful,
+            Self::Test(Some(true)) | Self::Unknown => next,
+        }
+    }
+
+    /// What follows `||`.
+    fn or(self) -> Next {
+        match self {
+            Self::Test(Some(true)) => Next::Skipped,
+            Self::Test(Some(false)) => Next::Runs,
+            Self::Test(None) | Self::Unknown => Next::Doubtful,
+        }
+    }
+}
+
+/// Whether the next command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Runs,
+    Skipped,
+    Doubtful,
 }
 
 struct Run<'r> {
@@ -150,27 +173,35 @@ impl Run<'_> {
     fn items(&mut self, range: Range<usize>, shell: &mut Shell) {
         let script = self.script;
         let mut at = range.start;
-        // What follows `||`, and `&&` after a test, may or may not run.
-        let (mut doubtful, mut tested) = (false, false);
+        // What the last command came to, and whether the next runs.
+        let (mut outcome, mut next) = (Outcome::Unknown, Next::Runs);
         while let Some(item) = script.items.get(at).filter(|_| at < range.end) {
             if !self.visitor.spend() {
                 return;
             }
             match item {
-                Item::Command(simple) => {
-                    tested = self.is_test(simple);
-                    if doubtful {
-                        self.open(shell);
-                        self.command(simple, shell);
-                        self.close(shell);
+                Item::Command(simple) => outcome = self.guarded(simple, next, outcome, shell),
+                Item::And => next = outcome.and(next),
+                Item::Or => next = outcome.or(),
+                Item::Pipe | Item::Next => next = Next::Runs,
+                Item::Then => {
+                    at = if self.enters(outcome.decided()) {
+                        at + 1
                     } else {
-                        self.command(simple, shell);
+                        self.end_of_way(at + 1)
+                    };
+                    continue;
+                }
+                Item::Other if self.frames.last().is_some_and(|frame| frame.done) => {
+                    at = self.end_of_way(at + 1);
+                    continue;
+                }
+                Item::Open(decides) => {
+                    self.open(shell);
+                    if !decides {
+                        self.doubt();
                     }
                 }
-                Item::Or => doubtful = true,
-                Item::And => doubtful |= tested,
-                Item::Pipe | Item::Next => doubtful = false,
-                Item::Open => self.open(shell),
                 Item::Other => self.other(shell),
                 Item::Close => self.close(shell),
                 Item::Done => {}
@@ -190,20 +221,87 @@ impl Run<'_> {
         }
     }
 
-    fn is_test(&self, simple: &Simple) -> bool {
+    /// Runs a command, or does not; and what the list of commands came to after it.
+    fn guarded(&mut self, simple: &Simple, next: Next, before: Outcome, shell: &mut Shell) -> Outcome {
+        match next {
+            Next::Skipped => before,
+            Next::Runs => {
+                self.command(simple, shell);
+                self.outcome(simple, shell)
+            }
+            Next::Doubtful => {
+                self.open(shell);
+                self.doubt();
+                self.command(simple, shell);
+                self.close(shell);
+                Outcome::Test(None)
+            }
+        }
+    }
+
+    fn outcome(&self, simple: &Simple, shell: &Shell) -> Outcome {
+        let value = self.text.value();
         let first = simple
             .words
             .first()
-            .and_then(|word| self.text.value().get(word.range.clone()));
-        matches!(first, Some("[" | "[[" | "test"))
+            .and_then(|word| value.get(word.range.clone()));
+        if !matches!(first, Some("[" | "[[" | "test")) {
+            return Outcome::Unknown;
+        }
+        let words: Vec<Word> = simple
+            .words
+            .iter()
+            .skip(1)
+            .flat_map(|raw| self.expand(raw, shell))
+            .collect();
+        let open = words.iter().any(|word| word.text.has_sealed());
+        let words: Vec<&str> = words
+            .iter()
+            .map(Word::value)
+            .filter(|word| !matches!(*word, "]" | "]]"))
+            .collect();
+        let came = if open { None } else { sums::test(&words) };
+        Outcome::Test(came.map(|came| came != simple.negated))
+    }
+
+    /// Goes the way that a `then` begins, unless it is known not to be gone.
+    fn enters(&mut self, decided: Option<bool>) -> bool {
+        if decided == Some(false) {
+            return false;
+        }
+        if let Some(frame) = self.frames.last_mut() {
+            frame.done |= decided == Some(true);
+            frame.doubtful |= decided.is_none();
+        }
+        true
+    }
+
+    /// The item that ends the way in which `from` lies: the next way, or the end of the branch.
+    fn end_of_way(&self, from: usize) -> usize {
+        let mut depth = 0_usize;
+        let rest = self.script.items.iter().enumerate().skip(from);
+        for (at, item) in rest {
+            match item {
+                Item::Open(_) => depth += 1,
+                Item::Other | Item::Close if depth == 0 => return at,
+                Item::Close => depth -= 1,
+                _ => {}
+            }
+        }
+        self.script.items.len()
+    }
+
+    /// Nobody knows whether the innermost branch is taken.
+    fn doubt(&mut self) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.doubtful = true;
+        }
     }
 
     fn open(&mut self, shell: &mut Shell) {
         shell.branches.set(shell.branches.get() + 1);
         shell.path.push((shell.branches.get(), 0));
-        self.frames.push(Frame {
-            before: BTreeMap::new(),
-        });
+        self.frames.push(Frame::default());
     }
 
     /// The next way of a branch: what the last one set is not set here.
@@ -215,26 +313,54 @@ impl Run<'_> {
         for (name, before) in &frame.before {
             restore(&mut shell.variables, name, before.clone());
         }
+        for (name, before) in &frame.arrays {
+            shell
+                .arrays
+                .insert(name.clone(), before.clone().unwrap_or_default());
+        }
     }
 
     fn close(&mut self, shell: &mut Shell) {
         shell.path.pop();
         let Some(frame) = self.frames.pop() else { return };
-        for (name, before) in frame.before {
-            let same = match (&before, shell.variables.text(&name)) {
-                (Some(Variable::Known(before)), Some(now)) => before.value() == now.value(),
-                _ => false,
-            };
-            if !same {
-                self.set(
-                    &name,
-                    Variable::Unknown {
-                        why: "a branch of a script",
-                        span: None,
-                    },
-                    shell,
-                );
+        if !frame.doubtful {
+            if let Some(outer) = self.frames.last_mut() {
+                for (name, before) in frame.before {
+                    outer.before.entry(name).or_insert(before);
+                }
+                for (name, before) in frame.arrays {
+                    outer.arrays.entry(name).or_insert(before);
+                }
             }
+            return;
+        }
+        for (name, before) in frame.before {
+            let now = shell.variables.text(&name).cloned();
+            let (Some(Variable::Known(before)), Some(now)) = (before, now) else {
+                self.set(&name, unknown("a branch of a script"), shell);
+                continue;
+            };
+            // Words that were added may or may not be there; those before them are.
+            if now.value().starts_with(before.value()) {
+                let added = now.slice(before.value().len()..now.value().len());
+                shell.doubtful.extend(split(&added, &Shell::default()).0);
+                self.set(&name, Variable::Known(before), shell);
+            } else {
+                self.set(&name, unknown("a branch of a script"), shell);
+            }
+        }
+        for (name, before) in frame.arrays {
+            let now = shell.arrays.remove(&name).unwrap_or_default();
+            let before = before.unwrap_or_default();
+            shell.doubtful.extend(now.into_iter().skip(before.len()));
+            self.set_array(&name, before, shell);
+        }
+    }
+
+    fn set_array(&mut self, name: &str, words: Vec<Word>, shell: &mut Shell) {
+        let before = shell.arrays.insert(name.to_owned(), words);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.arrays.entry(name.to_owned()).or_insert(before);
         }
     }
 
@@ -254,15 +380,9 @@ impl Run<'_> {
         shell.depth += 1;
         let words: Vec<Word> = words.iter().flat_map(|word| self.expand(word, shell)).collect();
         self.open(shell);
+        self.doubt();
         if words.is_empty() || words.len() > MAX_TURNS || words.iter().any(|word| word.text.has_sealed()) {
-            self.set(
-                name,
-                Variable::Unknown {
-                    why: "a loop",
-                    span: None,
-                },
-                shell,
-            );
+            self.set(name, unknown("a loop"), shell);
             self.items(body, shell);
         } else {
             for word in words {
@@ -315,7 +435,7 @@ impl Run<'_> {
         }
         let words: Vec<Word> = rest.iter().flat_map(|raw| self.expand(raw, shell)).collect();
         let input = simple.redirects.iter().find_map(|redirect| match redirect {
-            Redirect::Here { body, expands } => Some(self.here(body, *expands, shell)),
+            Redirect::Here { body, expands } => Some(here(body, *expands, shell)),
             _ => None,
         });
         if self.builtin(rest, &words, shell) {
@@ -356,11 +476,11 @@ impl Run<'_> {
         if let Some(elements) = &raw.elements {
             let mut words: Vec<Word> = elements.iter().flat_map(|raw| self.expand(raw, shell)).collect();
             if adds {
-                let mut before = shell.arrays.remove(name).unwrap_or_default();
+                let mut before = shell.arrays.get(name).cloned().unwrap_or_default();
                 before.append(&mut words);
                 words = before;
             }
-            shell.arrays.insert(name.to_owned(), words);
+            self.set_array(name, words, shell);
             return;
         }
         let mut value = self.value(raw, begins, shell);
@@ -397,14 +517,7 @@ impl Run<'_> {
                     .iter()
                     .filter(|word| !word.value().starts_with('-'))
                 {
-                    self.set(
-                        word.value(),
-                        Variable::Unknown {
-                            why: "input",
-                            span: None,
-                        },
-                        shell,
-                    );
+                    self.set(word.value(), unknown("input"), shell);
                 }
             }
             Some("set") => {
@@ -455,14 +568,6 @@ impl Run<'_> {
         }
     }
 
-    fn here(&self, body: &Text, expands: bool, shell: &Shell) -> Text {
-        if !expands {
-            return body.clone();
-        }
-        let look = |name: &str| shell.variables.look_up(name);
-        interpolation::expand(body, Syntax::Here, &look)
-    }
-
     /// Remembers what `cat`, `tee`, `echo` and `printf` write to a file.
     fn write(&mut self, words: &[Word], simple: &Simple, input: Option<&Text>, shell: &mut Shell) {
         let mut targets: Vec<String> = Vec::new();
@@ -491,359 +596,15 @@ impl Run<'_> {
     }
 }
 
+fn unknown(why: &'static str) -> Variable {
+    Variable::Unknown { why, span: None }
+}
+
 fn restore(variables: &mut Environment, name: &str, before: Option<Variable>) {
     match before {
         Some(variable) => {
             variables.set(name, variable);
         }
         None => variables.remove(name),
-    }
-}
-
-/// What `echo` says.
-fn spoken(words: &[Word]) -> Text {
-    let mut said = Text::default();
-    let words = words
-        .iter()
-        .skip(1)
-        .skip_while(|word| matches!(word.value(), "-n" | "-e" | "-ne" | "-en"));
-    for (at, word) in words.enumerate() {
-        if at > 0 {
-            said.push(&Text::literal(" "), 0..1);
-        }
-        said.push(&word.text, 0..word.value().len());
-    }
-    said
-}
-
-/// Turns written words into the words that a program gets.
-struct Expansion<'e> {
-    text: &'e Text,
-    shell: &'e Shell,
-    file: &'e dyn Fn(&str) -> Option<Text>,
-    done: Vec<Word>,
-    current: Text,
-    /// A word has begun, though it may have no characters yet.
-    begun: bool,
-    /// The value of a reference ended a word: what is written around it is not one word's any more.
-    broken: bool,
-}
-
-/// What a part of a word stands for.
-enum Value {
-    One(Text),
-    Many(Vec<Word>),
-    Open,
-}
-
-impl<'e> Expansion<'e> {
-    fn new(text: &'e Text, shell: &'e Shell, file: &'e dyn Fn(&str) -> Option<Text>) -> Self {
-        Self {
-            text,
-            shell,
-            file,
-            done: Vec::new(),
-            current: Text::default(),
-            begun: false,
-            broken: false,
-        }
-    }
-
-    /// The words that one written word becomes; characters before `from` are left out.
-    fn word(mut self, raw: &RawWord, from: usize) -> Vec<Word> {
-        self.segments(raw, from, true);
-        let whole = !self.broken && raw.segments.len() > 1;
-        self.finish();
-        if whole && let [only] = self.done.as_mut_slice() {
-            only.written = self.text.place(raw.range.clone());
-        }
-        self.done
-    }
-
-    /// The same without splitting.
-    fn joined(mut self, raw: &RawWord, from: usize) -> Text {
-        self.segments(raw, from, false);
-        self.current
-    }
-
-    fn segments(&mut self, raw: &RawWord, from: usize, splits: bool) {
-        for (segment, quoted) in &raw.segments {
-            let range = segment.range();
-            if range.end < from || (range.end == from && !range.is_empty()) {
-                continue;
-            }
-            if let Segment::Plain(range) = segment {
-                self.begun = true;
-                self.current.push(self.text, range.start.max(from)..range.end);
-                continue;
-            }
-            match self.value(segment) {
-                Value::Open => {
-                    self.begun = true;
-                    self.current.push_sealed(self.text, range);
-                }
-                Value::Many(words) if *quoted && splits => self.spread(&words),
-                Value::Many(words) => {
-                    let joined = joined(&words);
-                    self.put(&joined, &range, *quoted || !splits);
-                }
-                Value::One(text) => self.put(&text, &range, *quoted || !splits),
-            }
-        }
-    }
-
-    fn put(&mut self, value: &Text, range: &Range<usize>, whole: bool) {
-        let room = self.current.value().len() + value.value().len() <= MAX_BYTES;
-        if !room {
-            self.current.push_sealed(self.text, range.clone());
-        } else if whole {
-            self.begun = true;
-            self.current.push_value(value, self.text, range);
-        } else {
-            self.split(value, range);
-        }
-    }
-
-    /// Puts a value that ends words at its blanks.
-    fn split(&mut self, value: &Text, range: &Range<usize>) {
-        let mut at = 0;
-        while at < value.value().len() {
-            let rest = value.value().get(at..).unwrap_or("");
-            let blank = rest
-                .find(char::is_whitespace)
-                .map_or(value.value().len(), |len| at + len);
-            let end = value
-                .sealed_until(at)
-                .unwrap_or_else(|| value.next_sealed(at, blank));
-            if end > at {
-                self.begun = true;
-                self.current.push_value(&value.slice(at..end), self.text, range);
-                at = end;
-                continue;
-            }
-            self.broken = true;
-            self.finish();
-            at += rest.chars().next().map_or(1, char::len_utf8);
-        }
-    }
-
-    /// `"$@"`: each word is one, the first and last joined to what stands around.
-    fn spread(&mut self, words: &[Word]) {
-        self.broken = true;
-        for (at, word) in words.iter().enumerate() {
-            if at > 0 {
-                self.finish();
-            }
-            if self.current.is_empty() && at > 0 || !self.begun {
-                self.finish();
-                self.done.push(word.clone());
-                self.begun = false;
-                if at + 1 == words.len() {
-                    return;
-                }
-                continue;
-            }
-            self.begun = true;
-            self.current.push(&word.text, 0..word.value().len());
-        }
-    }
-
-    fn finish(&mut self) {
-        if std::mem::take(&mut self.begun) {
-            self.done.push(Word::new(std::mem::take(&mut self.current)));
-        }
-    }
-
-    fn value(&self, segment: &Segment) -> Value {
-        let value = self.text.value();
-        let text = |found: Option<Text>| found.map_or(Value::Open, Value::One);
-        match segment {
-            Segment::Plain(range) => Value::One(self.text.slice(range.clone())),
-            Segment::Opaque(_) => Value::Open,
-            Segment::Reference(_, reference) => {
-                let name = value.get(reference.name.clone()).unwrap_or("");
-                if let Some(words) = self.shell.arrays.get(name) {
-                    let all = reference
-                        .operator
-                        .as_ref()
-                        .and_then(|(_, word)| value.get(word.clone()));
-                    return match all {
-                        Some("[@]" | "[*]") => Value::Many(words.clone()),
-                        None => text(words.first().map(|word| word.text.clone())),
-                        Some(_) => Value::Open,
-                    };
-                }
-                let look = |name: &str| self.shell.variables.look_up(name);
-                text(interpolation::resolve(
-                    self.text,
-                    reference,
-                    Syntax::Shell,
-                    &look,
-                    0,
-                ))
-            }
-            Segment::Positional(_, '@' | '*') => Value::Many(self.shell.positional.clone()),
-            Segment::Positional(_, '#') => {
-                Value::One(Text::literal(&self.shell.positional.len().to_string()))
-            }
-            Segment::Positional(_, c) => {
-                let at = c.to_digit(10).and_then(|digit| (digit as usize).checked_sub(1));
-                let word = at.and_then(|at| self.shell.positional.get(at));
-                text(word.map(|word| word.text.clone()))
-            }
-            Segment::Arithmetic(_, body) => {
-                let sum = arithmetic(&self.text.slice(body.clone()), &self.shell.variables);
-                text(sum.map(|number| Text::literal(&number.to_string())))
-            }
-            Segment::Substitution(_, body) => text(self.substitution(body)),
-        }
-    }
-
-    /// `$(cat FILE)`, `$(cat <<END ...)` and `$(echo WORDS)`; what another command prints only a run would tell.
-    fn substitution(&self, body: &Range<usize>) -> Option<Text> {
-        let inner = self.text.slice(body.clone());
-        if self.shell.depth >= MAX_DEPTH
-            || !matches!(inner.value().split_whitespace().next(), Some("cat" | "echo"))
-        {
-            return None;
-        }
-        let script = shell::read(&inner);
-        let mut commands = script.items.iter().filter(|item| !matches!(item, Item::Next));
-        let (Some(Item::Command(simple)), None) = (commands.next(), commands.next()) else {
-            return None;
-        };
-        let mut deeper = self.shell.clone();
-        deeper.depth += 1;
-        let expand = |raw: &RawWord| Expansion::new(&inner, &deeper, self.file).word(raw, raw.range.start);
-        let words: Vec<Word> = simple.words.iter().flat_map(expand).collect();
-        if words.iter().any(|word| word.text.has_sealed()) {
-            return None;
-        }
-        let here = simple.redirects.iter().find_map(|redirect| match redirect {
-            Redirect::Here { body, expands } => Some((body, *expands)),
-            _ => None,
-        });
-        match (words.first()?.value(), here) {
-            ("cat", Some((body, expands))) => {
-                let look = |name: &str| self.shell.variables.look_up(name);
-                let text = if expands {
-                    interpolation::expand(body, Syntax::Here, &look)
-                } else {
-                    body.clone()
-                };
-                Some(text)
-            }
-            ("cat", None) => (self.file)(words.get(1)?.value()),
-            _ => Some(spoken(&words)),
-        }
-    }
-}
-
-/// Words as one, blanks between them.
-pub(super) fn joined(words: &[Word]) -> Text {
-    let mut text = Text::default();
-    for (at, word) in words.iter().enumerate() {
-        if at > 0 {
-            text.push(&Text::literal(" "), 0..1);
-        }
-        text.push(&word.text, 0..word.value().len());
-    }
-    text
-}
-
-/// Sums and products of whole numbers and known variables.
-fn arithmetic(body: &Text, variables: &Environment) -> Option<i64> {
-    let expanded = interpolation::expand(body, Syntax::Compose, &|name| variables.look_up(name));
-    let value = expanded.value();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(c) = value.get(at..).and_then(|rest| rest.chars().next()) {
-        if c.is_whitespace() {
-            at += c.len_utf8();
-        } else if let Some(name) = interpolation::name_at(value, at, |_| false) {
-            tokens.push(
-                variables
-                    .text(value.get(name.clone())?)?
-                    .value()
-                    .trim()
-                    .to_owned(),
-            );
-            at = name.end;
-        } else if c.is_ascii_digit() {
-            let rest = value.get(at..)?;
-            let len = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            tokens.push(rest.get(..len)?.to_owned());
-            at += len;
-        } else {
-            tokens.push(c.to_string());
-            at += c.len_utf8();
-        }
-    }
-    let mut sum = Sum {
-        tokens: &tokens,
-        at: 0,
-        depth: 0,
-    };
-    let result = sum.terms()?;
-    (sum.at == tokens.len()).then_some(result)
-}
-
-struct Sum<'t> {
-    tokens: &'t [String],
-    at: usize,
-    depth: usize,
-}
-
-impl Sum<'_> {
-    fn take(&mut self, wanted: &[&str]) -> Option<String> {
-        let token = self
-            .tokens
-            .get(self.at)
-            .filter(|token| wanted.contains(&token.as_str()))?;
-        self.at += 1;
-        Some(token.clone())
-    }
-
-    fn terms(&mut self) -> Option<i64> {
-        let mut sum = self.factors()?;
-        while let Some(operator) = self.take(&["+", "-"]) {
-            let next = self.factors()?;
-            sum = if operator == "+" {
-                sum.checked_add(next)?
-            } else {
-                sum.checked_sub(next)?
-            };
-        }
-        Some(sum)
-    }
-
-    fn factors(&mut self) -> Option<i64> {
-        let mut product = self.atom()?;
-        while let Some(operator) = self.take(&["*", "/", "%"]) {
-            let next = self.atom()?;
-            product = match operator.as_str() {
-                "*" => product.checked_mul(next)?,
-                "/" => product.checked_div(next)?,
-                _ => product.checked_rem(next)?,
-            };
-        }
-        Some(product)
-    }
-
-    fn atom(&mut self) -> Option<i64> {
-        if self.take(&["("]).is_some() {
-            self.depth += 1;
-            let inner = if self.depth < MAX_DEPTH {
-                self.terms()?
-            } else {
-                return None;
-            };
-            self.depth -= 1;
-            self.take(&[")"])?;
-            return Some(inner);
-        }
-        let token = self.tokens.get(self.at)?;
-        self.at += 1;
-        token.parse().ok()
     }
 }

@@ -5,17 +5,18 @@
 
 use std::collections::BTreeSet;
 
+use super::arguments::{self, Reading};
 use super::environment::{Environment, Variable};
+use super::expansion::{self, Word};
 use super::images::{ImageEngine, image_engine};
 use super::interpolation;
-use super::options;
 use super::programs::{self, Download, Program};
-use super::script::{self, Shell, Visitor, Word};
+use super::script::{self, Shell, Visitor};
 use super::shell::{self, Item};
 use super::text::Text;
-use super::{Invocation, Launch, Role, Words, devices, docker, variables};
-use crate::engine::args::{self, ParsedArgs};
-use crate::engine::{Engine, Settings, Version};
+use super::{Invocation, Launch, Role, Words, docker, variables};
+use crate::engine::args;
+use crate::engine::{Engine, Settings};
 use crate::fact::Fact;
 use crate::source::{Sources, Span};
 
@@ -32,6 +33,8 @@ pub(super) struct Start<'a> {
     holds: Option<ImageEngine>,
     found: Vec<(Invocation, Vec<(usize, usize)>)>,
     problems: Vec<(Span, String)>,
+    /// Releases that the script installs.
+    installed: Vec<(Engine, Fact<String>)>,
     /// The words of a script that is in no file.
     unseen: Option<(Vec<Word>, Environment)>,
     left: usize,
@@ -51,6 +54,7 @@ fn start_at(launch: &Launch<'_>, depth: usize) -> Vec<Invocation> {
         holds: launch.image.as_ref().and_then(image_engine),
         found: Vec::new(),
         problems: Vec::new(),
+        installed: Vec::new(),
         unseen: None,
         left: MAX_PIECES,
         depth,
@@ -73,7 +77,7 @@ impl Start<'_> {
                 return;
             }
             Words::Shell(text) | Words::Line(text) => self.split(text, &shell),
-            Words::List(list) => list.iter().cloned().map(Word::new).collect(),
+            Words::List(list) => self.list(list, true, &shell),
         };
         match &launch.arguments {
             // What follows `sh -c` is one script, however it is written.
@@ -81,7 +85,7 @@ impl Start<'_> {
                 words.push(Word::new(text.clone()));
             }
             Some(Words::Shell(text) | Words::Line(text)) => words.extend(self.split(text, &shell)),
-            Some(Words::List(list)) => words.extend(list.iter().cloned().map(Word::new)),
+            Some(Words::List(list)) => words.extend(self.list(list, false, &shell)),
             None => {}
         }
         self.command(&words, &shell, None);
@@ -101,7 +105,7 @@ impl Start<'_> {
                 self.split(text, shell)
             }
             Some(Words::Line(text)) => self.split(text, shell),
-            Some(Words::List(list)) => list.iter().cloned().map(Word::new).collect(),
+            Some(Words::List(list)) => self.list(list, true, shell),
             None => Vec::new(),
         };
         let begins_with_flag = words.first().is_some_and(|word| word.value().starts_with('-'));
@@ -111,32 +115,67 @@ impl Start<'_> {
         if !self.found.is_empty() {
             return;
         }
-        let holds = self.holds.clone();
-        let mut front: Vec<String> = holds
-            .as_ref()
-            .map_or_else(Vec::new, |holds| holds.entrypoint.clone());
-        if let (true, Some(holds)) = (words.is_empty(), &holds) {
+        if !words.first().is_some_and(|word| is_idle(word.value())) {
+            self.behind_image(&words, begins_with_flag, shell);
+        }
+        self.or_image(shell);
+    }
+
+    /// Words behind what the image runs by itself.
+    fn behind_image(&mut self, words: &[Word], begins_with_flag: bool, shell: &Shell) {
+        let Some(holds) = self.holds.clone() else {
+            self.image_runs(words, shell);
+            return;
+        };
+        let mut front = holds.entrypoint.clone();
+        if words.is_empty() {
             front.extend(holds.command.iter().cloned());
         }
         // `serve` is written by some where the image's entrypoint has it already.
         if front.len() > 1 && front.last().map(String::as_str) == words.first().map(Word::value) {
             front.pop();
         }
-        let mut all: Vec<Word> = front.iter().map(|word| Word::new(Text::literal(word))).collect();
-        all.extend(words.iter().cloned());
         if !front.is_empty() {
+            let front = front.iter().map(|word| Word::new(Text::literal(word)));
+            let all: Vec<Word> = front.chain(words.iter().cloned()).collect();
             self.command(&all, shell, None);
         }
-        if self.found.is_empty() && (begins_with_flag || words.is_empty()) {
-            self.image_runs(&words, shell);
+        if !self.found.is_empty() {
+            return;
         }
-        self.or_image(shell);
+        // What an image of somebody's own puts in front is not known: a model and flags tell.
+        let bare = words.iter().position(|word| word.value() != "serve").unwrap_or(0);
+        let rest = words.get(bare..).unwrap_or(&[]);
+        let facts: Vec<Fact<String>> = rest.iter().map(Word::fact).collect();
+        let engine = holds
+            .engine
+            .filter(|_| holds.entrypoint.is_empty() && !holds.idle);
+        if begins_with_flag || words.is_empty() {
+            self.image_runs(words, shell);
+        } else if engine.is_some_and(|engine| arguments::looks_like_flags(engine, &facts, self.sources)) {
+            self.image_runs(rest, shell);
+        }
     }
 
     fn split(&mut self, text: &Text, shell: &Shell) -> Vec<Word> {
         let (words, problems) = script::split(text, shell);
         for (range, sentence) in problems {
             self.problem(text.place(range), sentence);
+        }
+        words
+    }
+
+    /// The words of a list. An item that holds a flag with its value, or a whole command, is read as it was meant.
+    fn list(&mut self, items: &[Text], front: bool, shell: &Shell) -> Vec<Word> {
+        let mut words = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            if !is_several(item.value(), front && at == 0) {
+                words.push(Word::new(item.clone()));
+                continue;
+            }
+            let sentence = "this is one word to the program: give the flag and its value an item each";
+            self.problem(item.span(), sentence.to_owned());
+            words.extend(self.split(item, shell));
         }
         words
     }
@@ -149,14 +188,18 @@ impl Start<'_> {
                 self.of_image(&holds, words, shell);
             }
             Some(_) => {}
-            None => self.by_flags(words, shell),
+            None if words.first().is_none_or(|word| word.value().starts_with('-')) => {
+                self.by_flags(words, shell)
+            }
+            None => {}
         }
     }
 
     fn of_image(&mut self, holds: &ImageEngine, words: &[Word], shell: &Shell) {
         let program = holds.server.as_deref().and_then(programs::of_server);
         let mut invocation = self.blank(holds.engine, holds.server.as_deref(), words);
-        self.read_arguments(&mut invocation, program, words, true, shell);
+        self.reading()
+            .arguments(&mut invocation, program, words, true, shell);
         if words.is_empty() {
             variables::contract(&mut invocation, &shell.variables);
         }
@@ -166,16 +209,18 @@ impl Start<'_> {
     /// An image that says nothing: flags, or variables of a custom image, may.
     fn by_flags(&mut self, words: &[Word], shell: &Shell) {
         let facts: Vec<Fact<String>> = words.iter().map(Word::fact).collect();
-        if let Some(engine) = guess(&facts, self.sources) {
+        if let Some(engine) = arguments::guess(&facts, self.sources) {
             let mut invocation = self.blank(Some(engine), None, words);
-            self.read_arguments(&mut invocation, None, words, true, shell);
+            self.reading()
+                .arguments(&mut invocation, None, words, true, shell);
             self.keep(invocation, shell);
         } else if words.is_empty()
             && let Some(engine) = variables::engine_of(&shell.variables)
         {
             let mut invocation = self.blank(Some(engine), None, words);
             variables::contract(&mut invocation, &shell.variables);
-            self.read_arguments(&mut invocation, None, words, true, shell);
+            self.reading()
+                .arguments(&mut invocation, None, words, true, shell);
             self.keep(invocation, shell);
         }
     }
@@ -193,11 +238,12 @@ impl Start<'_> {
         let facts: Vec<Fact<String>> = words.iter().map(Word::fact).collect();
         let looks = holds
             .engine
-            .is_some_and(|engine| looks_like_flags(engine, &facts, self.sources));
+            .is_some_and(|engine| arguments::looks_like_flags(engine, &facts, self.sources));
         let taken = if looks { words.as_slice() } else { &[] };
         let mut shell = shell.clone();
         shell.variables = environment;
-        self.read_arguments(&mut invocation, None, taken, true, &shell);
+        self.reading()
+            .arguments(&mut invocation, None, taken, true, &shell);
         variables::contract(&mut invocation, &shell.variables);
         for field in ["model", "context"] {
             let given = match field {
@@ -220,6 +266,8 @@ impl Start<'_> {
             .as_ref()
             .filter(|holds| holds.engine == engine)
             .and_then(|holds| holds.version.clone());
+        let installed = self.installed.iter().rev().find(|(of, _)| Some(*of) == engine);
+        let version = installed.map(|(_, release)| release.clone()).or(version);
         Invocation {
             engine: engine.map(|engine| Fact::derived(engine, fact(span))),
             server: server.map(|server| Fact::derived(server.to_owned(), fact(span))),
@@ -235,6 +283,14 @@ impl Start<'_> {
         }
     }
 
+    fn reading(&self) -> Reading<'_> {
+        Reading {
+            sources: self.sources,
+            files: self.files,
+            holds: self.holds.as_ref(),
+        }
+    }
+
     /// The characters from the first span to the last, as far as they lie in one file.
     fn join(&self, spans: impl Iterator<Item = Span>) -> Option<Span> {
         let mut spans = spans.peekable();
@@ -246,93 +302,6 @@ impl Start<'_> {
             end = end.max(span.end());
         }
         Some(file.span(start..end))
-    }
-
-    /// Reads what stands after a program, and what environment and option files add.
-    fn read_arguments(
-        &mut self,
-        invocation: &mut Invocation,
-        program: Option<&Program>,
-        words: &[Word],
-        positional: bool,
-        shell: &Shell,
-    ) {
-        let engine = invocation.engine.as_ref().map(|engine| engine.value);
-        variables::of_engine(invocation, engine, &shell.variables, self.sources);
-        if let Some(holds) = &self.holds {
-            variables::of_image(invocation, holds, &shell.variables);
-        }
-        let own = program.map(|program| variables::sift(program, words));
-        let (passed, own) = match own {
-            Some((passed, own)) => (passed, own),
-            None => (words.iter().map(Word::fact).collect(), ParsedArgs::default()),
-        };
-        let parsed = match engine {
-            Some(engine) if !passed.is_empty() => {
-                let version = invocation
-                    .version
-                    .as_ref()
-                    .and_then(|version| Version::parse(&version.value));
-                args::parse(engine, version, &passed, self.sources)
-            }
-            _ => ParsedArgs::default(),
-        };
-        self.option_files(invocation, engine, &parsed, &own, shell);
-        for (id, fact) in own.settings.iter() {
-            invocation.settings.set(id, fact.clone());
-        }
-        let from_settings = model_of(engine, &invocation.settings);
-        let from_args = model_of(engine, &parsed.settings);
-        let first = parsed
-            .positionals
-            .first()
-            .or_else(|| own.positionals.first())
-            .cloned();
-        let first = first.filter(|_| positional);
-        let open = first
-            .as_ref()
-            .is_some_and(|word| args::is_placeholder(&word.value));
-        invocation.model = match (first, from_args) {
-            (Some(first), None) => Some(first),
-            (Some(first), Some(_)) if !open => Some(first),
-            (_, named) => named.or(from_settings),
-        };
-        invocation.unresolved.extend(parsed.unresolved);
-        invocation.unresolved.extend(own.unresolved);
-        invocation.args = passed;
-        invocation.visible_devices = devices::visible(&shell.variables);
-    }
-
-    fn option_files(
-        &self,
-        invocation: &mut Invocation,
-        engine: Option<Engine>,
-        parsed: &ParsedArgs,
-        own: &ParsedArgs,
-        shell: &Shell,
-    ) {
-        let Some(engine) = engine else { return };
-        let path = parsed
-            .settings
-            .get("config_file")
-            .or_else(|| own.settings.get("config_file"));
-        let Some(path) = path else { return };
-        let text = shell
-            .written
-            .get(&path.value)
-            .cloned()
-            .or_else(|| (self.files)(&path.value));
-        match text {
-            Some(text) => {
-                let file = options::option_text(engine, &text);
-                for (id, fact) in file.settings.iter() {
-                    invocation.settings.set(id, fact.clone());
-                }
-                invocation.unresolved.extend(file.unresolved);
-                invocation.problems.extend(file.problems);
-            }
-            None => invocation.unresolved.push("config_file".to_owned()),
-        }
     }
 
     fn keep(&mut self, mut invocation: Invocation, shell: &Shell) {
@@ -381,7 +350,8 @@ impl Start<'_> {
             _ => None,
         };
         let program = whole.unwrap_or(program);
-        self.read_arguments(&mut invocation, Some(program), rest, program.positional, shell);
+        self.reading()
+            .arguments(&mut invocation, Some(program), rest, program.positional, shell);
         self.keep(invocation, shell);
     }
 
@@ -531,11 +501,18 @@ impl Start<'_> {
             self.container(words, shell);
         } else if first == "eval" {
             let mut inner = shell.inside(&shell.positional);
-            script::follow(&script::joined(words.get(1..).unwrap_or(&[])), &mut inner, self);
+            script::follow(
+                &expansion::joined(words.get(1..).unwrap_or(&[])),
+                &mut inner,
+                self,
+            );
         } else if programs::is_wrapper(first) {
+            self.installed.extend(installed(words));
             self.wrapped(words, shell);
         } else if is_script(first) {
             self.script_file(words, shell);
+        } else {
+            self.installed.extend(installed(words));
         }
     }
 
@@ -576,7 +553,14 @@ impl Visitor for Start<'_> {
     }
 
     fn problem(&mut self, span: Option<Span>, sentence: String) {
-        if let Some(span) = span.filter(|_| self.problems.len() < MAX_PROBLEMS) {
+        let Some(span) = span.filter(|_| self.problems.len() < MAX_PROBLEMS) else {
+            return;
+        };
+        if !self
+            .problems
+            .iter()
+            .any(|known| *known == (span, sentence.clone()))
+        {
             self.problems.push((span, sentence));
         }
     }
@@ -588,6 +572,53 @@ impl Visitor for Start<'_> {
     fn spend(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
         self.left > 0
+    }
+}
+
+/// True for a command that keeps a container up, or that somebody works with inside of it.
+fn is_idle(word: &str) -> bool {
+    is_shell(word)
+        || programs::is_python(word)
+        || matches!(programs::base(word), "sleep" | "tail" | "cat" | "true")
+}
+
+/// True for an item of a list that is several words: `--flag value`, or a program with its arguments.
+fn is_several(item: &str, first: bool) -> bool {
+    let Some((front, rest)) = item.trim().split_once(char::is_whitespace) else {
+        return false;
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_flag = front
+        .strip_prefix('-')
+        .is_some_and(|name| name.chars().all(is_name));
+    let words: Vec<&str> = item.split_whitespace().take(4).collect();
+    (is_flag && !rest.is_empty()) || (first && programs::program(&words, None).is_some())
+}
+
+/// The release that `pip install` names of an engine.
+fn installed(words: &[Word]) -> Vec<(Engine, Fact<String>)> {
+    let installs = words.iter().take(6).any(|word| word.value() == "install")
+        && words
+            .iter()
+            .take(4)
+            .any(|word| programs::base(word.value()).starts_with("pip"));
+    let release = |word: &Word| {
+        let (package, release) = word.value().split_once("==")?;
+        let package = package.split('[').next()?;
+        let engine = match package {
+            "vllm" => Engine::Vllm,
+            "sglang" => Engine::Sglang,
+            "tensorrt-llm" | "tensorrt_llm" => Engine::TensorrtLlm,
+            "mlx-lm" => Engine::Mlx,
+            _ => return None,
+        };
+        let tail = word.tail(word.value().len() - release.len());
+        (!args::is_placeholder(release)).then(|| (engine, tail.fact()))
+    };
+    if installs {
+        words.iter().filter_map(release).collect()
+    } else {
+        Vec::new()
     }
 }
 
@@ -613,7 +644,8 @@ fn is_shell(word: &str) -> bool {
 fn is_script(word: &str) -> bool {
     let base = programs::base(word);
     let is_file = word.contains('/') || base == word;
-    is_file && (base.ends_with(".sh") || base.ends_with(".bash"))
+    let ending = base.rsplit_once('.').map(|(_, ending)| ending);
+    is_file && matches!(ending, Some("sh" | "bash"))
         || word.contains('/') && matches!(base, "entrypoint" | "start" | "run" | "serve" | "launch")
 }
 
@@ -678,86 +710,6 @@ fn is_flags(text: &Text) -> bool {
         .zip(lines.clone())
         .any(|(before, line)| line.starts_with('-') && !before.ends_with('\\'));
     first.starts_with('-') || broken && lines.all(|line| line.starts_with('-'))
-}
-
-/// The model among settings, by each engine's rules.
-fn model_of(engine: Option<Engine>, settings: &Settings) -> Option<Fact<String>> {
-    let ids: &[&str] = match engine {
-        Some(Engine::LlamaCpp) => &["hf_repo", "model", "model_url"],
-        _ => &["model", "hf_repo"],
-    };
-    ids.iter().find_map(|id| settings.get(id)).cloned()
-}
-
-/// True where words are an engine's flags more likely than a script's own.
-fn looks_like_flags(engine: Engine, words: &[Fact<String>], sources: &Sources) -> bool {
-    let parsed = args::parse(engine, None, words, sources);
-    let known = parsed.settings.iter().count();
-    known > 0 && parsed.unknown.len() <= known
-}
-
-/// The engine whose parser knows the flags best, where at least one says more than a model's name.
-fn guess(words: &[Fact<String>], sources: &Sources) -> Option<Engine> {
-    const COMMON: [&str; 6] = [
-        "model",
-        "tokenizer",
-        "dtype",
-        "model_revision",
-        "served_model_name",
-        "config_file",
-    ];
-    const ORDER: [Engine; 5] = [
-        Engine::Vllm,
-        Engine::Sglang,
-        Engine::LlamaCpp,
-        Engine::Tgi,
-        Engine::TensorrtLlm,
-    ];
-    let score = |engine: Engine| {
-        let parsed = args::parse(engine, None, words, sources);
-        let telling = parsed
-            .settings
-            .iter()
-            .filter(|(id, _)| !COMMON.contains(id))
-            .count();
-        let readable = parsed.unknown.is_empty() && parsed.problems.is_empty();
-        (telling > 0 && readable && words.iter().any(is_of_engines)).then_some((telling, engine))
-    };
-    let mut best: Option<(usize, Engine)> = None;
-    for (telling, engine) in ORDER.into_iter().filter_map(score) {
-        if best.is_none_or(|(most, _)| telling > most) {
-            best = Some((telling, engine));
-        }
-    }
-    best.map(|(_, engine)| engine)
-}
-
-/// True for a flag that only engines have: `-c`, `--device` and `--model` are flags of many programs.
-fn is_of_engines(word: &Fact<String>) -> bool {
-    const FLAGS: [&str; 20] = [
-        "--gpu-memory-utilization",
-        "--max-model-len",
-        "--tensor-parallel",
-        "--pipeline-parallel",
-        "--data-parallel-size",
-        "--max-num-seq",
-        "--max-num-batched-token",
-        "--kv-cache-dtype",
-        "--mem-frac",
-        "--context-length",
-        "--tp-size",
-        "--max-running-requests",
-        "--n-gpu-layers",
-        "--gpu-layers",
-        "--ctx-size",
-        "--cache-type-k",
-        "--cache-type-v",
-        "--num-shard",
-        "--max-total-tokens",
-        "--max-batch-prefill-tokens",
-    ];
-    let flag = word.value.replace('_', "-");
-    FLAGS.iter().any(|known| flag.starts_with(known))
 }
 
 /// True for two commands of which only one runs (the ways of one branch), and for turns of one loop.

@@ -25,7 +25,11 @@ impl Case {
     fn run_with(&self, how: &Interpolation<'_>) -> Vec<Invocation> {
         let root = self.tree.documents[0].root();
         let mut environment = Environment::default();
-        for (name, value) in root.get("env").map(|env| env.entries()).unwrap_or_default() {
+        for (name, value) in root
+            .get("env")
+            .map(crate::source::tree::Node::entries)
+            .unwrap_or_default()
+        {
             let name = name.text().unwrap();
             if value.is_null() {
                 environment.set_unknown(name, "a secret", Some(value.span()));
@@ -225,6 +229,7 @@ fn what_is_no_engine_gives_nothing() {
         "image: lmcache/lmstack-router\narguments: [--port, '1']\n",
         "image: vllm/vllm-openai\nentrypoint: [sh, -c, 'bash /x/multi-node-serving.sh worker']\n",
         "image: postgres\n",
+        "image: vllm/vllm-openai\narguments: [sleep, infinity]\n",
         "arguments: pip install vllm && echo vllm serve\n",
     ] {
         let found = Case::new(yaml).run();
@@ -456,4 +461,128 @@ proptest::proptest! {
             proptest::prop_assert_eq!(file.slice(word.span().unwrap()), &word.value);
         }
     }
+}
+
+#[test]
+fn a_test_that_the_files_answer_decides_the_way() {
+    let case = Case::new(
+        "env: {MODE: fp8}\narguments: |\n  LEN=1\n  EXTRA=()\n  if [ \"$MODE\" = fp8 ]; then LEN=2; elif [ -n \"$MODE\" ]; then LEN=3; else LEN=4; fi\n  if [[ -n \"${MAX:-}\" ]]; then EXTRA+=(--max-num-seqs \"${MAX}\"); fi\n  [ -z \"${MAX:-}\" ] && EXTRA+=(-tp 2)\n  ! [ -z \"$MODE\" ] || EXTRA+=(-pp 9)\n  vllm serve org/m --max-model-len $LEN \"${EXTRA[@]}\"\n",
+    );
+    let found = case.only();
+    assert_eq!(args(&found), ["org/m", "--max-model-len", "2", "-tp", "2"]);
+    assert!(found.unresolved.is_empty());
+}
+
+#[test]
+fn flags_that_a_branch_may_add_are_open() {
+    let case = Case::new(
+        "arguments: |\n  ARGS=(-tp 2)\n  if nvidia-smi; then ARGS+=(--max-model-len 9); fi\n  vllm serve org/m \"${ARGS[@]}\"\n",
+    );
+    let found = case.only();
+    assert_eq!(args(&found), ["org/m", "-tp", "2"]);
+    assert_eq!(found.unresolved, ["context"]);
+}
+
+#[test]
+fn paths_of_windows_keep_their_backslashes() {
+    let found = Case::new("line: C:\\llama\\llama-server.exe -m C:\\m\\x.gguf -c 4096\n").only();
+    assert_eq!(
+        (engine(&found), model(&found)),
+        (Some(Engine::LlamaCpp), Some("C:\\m\\x.gguf"))
+    );
+}
+
+#[test]
+fn a_flag_that_begins_a_line_goes_on_and_is_named() {
+    let found = Case::new("arguments: |\n  set -e\n  vllm serve org/m\n    --max-model-len 4096\n").only();
+    assert_eq!(args(&found), ["org/m", "--max-model-len", "4096"]);
+    assert!(
+        found.problems[0].1.contains("does not end with"),
+        "{:?}",
+        found.problems
+    );
+    let found = Case::new("line: >-\n  vllm serve org/m \\\n  --max-model-len 4096\n").only();
+    assert_eq!(args(&found), ["org/m", "--max-model-len", "4096"]);
+    assert!(found.problems[0].1.contains("folded"), "{:?}", found.problems);
+}
+
+#[test]
+fn an_argument_settles_what_a_secret_leaves_open() {
+    let found = Case::new(
+        "image: ghcr.io/huggingface/text-generation-inference:3\nenv: {MODEL_ID: , MAX_TOTAL_TOKENS: }\narguments: [--model-id, org/m]\n",
+    )
+    .only();
+    assert_eq!(
+        (model(&found), found.unresolved.as_slice()),
+        (Some("org/m"), ["context".to_owned()].as_slice())
+    );
+}
+
+#[test]
+fn an_image_may_be_the_model() {
+    let found =
+        Case::new("image: nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.5\nenv: {NIM_MAX_MODEL_LEN: 4096}\n")
+            .only();
+    assert_eq!(
+        model(&found),
+        Some("nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.5")
+    );
+    assert_eq!(found.server.as_ref().unwrap().value, "nim");
+    assert_eq!(found.settings.text("context"), Some("4096"));
+}
+
+#[test]
+fn an_item_that_holds_several_words_is_read_as_meant_and_named() {
+    let case = Case::new(
+        "image: vllm/vllm-openai\narguments: [--model org/m, '--max-model-len 8192', '--chat-template=a b']\n",
+    );
+    let found = case.only();
+    assert_eq!(
+        args(&found),
+        [
+            "--model",
+            "org/m",
+            "--max-model-len",
+            "8192",
+            "--chat-template=a b"
+        ]
+    );
+    assert_eq!(found.problems.len(), 2);
+    assert_eq!(case.at(&found.args[3]), "8192");
+}
+
+#[test]
+fn the_release_that_a_script_installs_is_the_engines() {
+    let case = Case::new("arguments: |\n  uv pip install 'vllm[audio]==0.8.3' gradio\n  vllm serve org/m\n");
+    let version = case.only().version.unwrap();
+    assert_eq!((version.value.as_str(), case.at(&version)), ("0.8.3", "0.8.3"));
+}
+
+#[test]
+fn a_string_of_flags_is_put_together_along_tests() {
+    let case = Case::new(
+        "env: {MODEL: org/m, LEN: 4096, TOK: ''}\narguments: |\n  F=\"--model-path $MODEL --tp 1\"\n  if [ \"$X\" = a ] || [[ \"$MODEL\" == *.gguf ]]; then\n    F=\"$F --load-format gguf\"\n  fi\n  if [ \"$TOK\" = a ] || [[ \"$MODEL\" == *.gguf ]]; then F=\"$F --dtype half\"; fi\n  if [ -n \"$LEN\" ]; then F=\"$F --context-length $LEN\"; fi\n  exec python3 -m sglang.launch_server $F\n",
+    );
+    let found = case.only();
+    assert_eq!(
+        args(&found),
+        ["--model-path", "org/m", "--tp", "1", "--context-length", "4096"]
+    );
+    assert_eq!(found.unresolved, ["load_format"]);
+    assert_eq!(case.at(&found.args[5]), "4096");
+}
+
+#[test]
+fn a_custom_image_with_a_model_and_flags_runs_its_engine() {
+    let found =
+        Case::new("image: example-vllm:local\narguments: [serve, org/m, --max-model-len, '4096']\n").only();
+    assert_eq!(
+        (engine(&found), model(&found)),
+        (Some(Engine::Vllm), Some("org/m"))
+    );
+    assert!(
+        Case::new("image: example-vllm:local\narguments: [migrate, --now]\n")
+            .run()
+            .is_empty()
+    );
 }

@@ -2,9 +2,9 @@
 //! servers with parsers of their own.
 
 use super::environment::{Environment, Variable};
+use super::expansion::Word;
 use super::images::ImageEngine;
 use super::programs::Program;
-use super::script::Word;
 use super::start::variable;
 use super::{Invocation, Text};
 use crate::engine::args::{self, ParsedArgs};

@@ -2,6 +2,7 @@
 //! and no text makes one run on and on.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,7 +114,7 @@ fn aliases_that_multiply_sections_are_given_up_on() {
     let mut text = "a0: &a0 {image: {repository: vllm/vllm-openai}, model: org/m}\n".to_owned();
     for level in 1..8 {
         let aliases = vec![format!("*a{}", level - 1); 40].join(", ");
-        text.push_str(&format!("a{level}: &a{level} {{l: [{aliases}]}}\n"));
+        writeln!(text, "a{level}: &a{level} {{l: [{aliases}]}}").unwrap();
     }
     let declared = read("values.yaml", &text);
     assert!(declared.iter().map(|one| one.deployments.len()).sum::<usize>() <= 4_000);
