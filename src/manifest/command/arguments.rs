@@ -163,7 +163,8 @@ pub(super) fn guess(words: &[Fact<String>], sources: &Sources) -> Option<Engine>
             .iter()
             .filter(|(id, _)| !COMMON.contains(id))
             .count();
-        (telling > 0 && parsed.unknown.is_empty()).then_some((telling, engine))
+        let readable = parsed.unknown.is_empty() && parsed.problems.is_empty();
+        (telling > 0 && readable && words.iter().any(is_of_engines)).then_some((telling, engine))
     };
     let mut best: Option<(usize, Engine)> = None;
     for (telling, engine) in ORDER.into_iter().filter_map(score) {
@@ -172,4 +173,32 @@ pub(super) fn guess(words: &[Fact<String>], sources: &Sources) -> Option<Engine>
         }
     }
     best.map(|(_, engine)| engine)
+}
+
+/// True for a flag that only engines have: `-c`, `--device` and `--model` are flags of many programs.
+fn is_of_engines(word: &Fact<String>) -> bool {
+    const FLAGS: [&str; 20] = [
+        "--gpu-memory-utilization",
+        "--max-model-len",
+        "--tensor-parallel",
+        "--pipeline-parallel",
+        "--data-parallel-size",
+        "--max-num-seq",
+        "--max-num-batched-token",
+        "--kv-cache-dtype",
+        "--mem-frac",
+        "--context-length",
+        "--tp-size",
+        "--max-running-requests",
+        "--n-gpu-layers",
+        "--gpu-layers",
+        "--ctx-size",
+        "--cache-type-k",
+        "--cache-type-v",
+        "--num-shard",
+        "--max-total-tokens",
+        "--max-batch-prefill-tokens",
+    ];
+    let flag = word.value.replace('_', "-");
+    FLAGS.iter().any(|known| flag.starts_with(known))
 }

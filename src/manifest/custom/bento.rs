@@ -1,6 +1,6 @@
 //! BentoVLLM: files of arguments for a Bento that runs vLLM (`bentoml serve --arg-file`).
 //!
-//! Source: bentoml/BentoVLLM service.py (BentoArgs).
+//! Source: bentoml/BentoVLLM `service.py` (`BentoArgs`).
 
 use crate::engine::Engine;
 use crate::fact::Fact;

@@ -39,7 +39,7 @@ pub fn read(input: &Input<'_>) -> Declared {
     match input.root.get("kind").and_then(Node::text) {
         Some("DynamoGraphDeploymentRequest") => request(&mut declared, input, spec),
         Some("DynamoComponentDeployment") => {
-            component(&mut declared, input, spec, keys::object_name(input.root), spec);
+            component(&mut declared, input, spec, &keys::object_name(input.root), spec);
         }
         _ => graph(&mut declared, input, spec),
     }
@@ -49,14 +49,14 @@ pub fn read(input: &Input<'_>) -> Declared {
 fn graph(declared: &mut Declared, input: &Input<'_>, spec: Node<'_>) {
     for (key, service) in spec.get("services").map(Node::entries).unwrap_or_default() {
         let name = Fact::at(key.text().unwrap_or("").to_owned(), key.span());
-        component(declared, input, spec, name, service);
+        component(declared, input, spec, &name, service);
     }
     for listed in spec.get("components").into_iter().flat_map(Node::items) {
         let name = ["name", "componentName"]
             .iter()
             .find_map(|key| listed.get(key).and_then(keys::written));
         let name = name.unwrap_or_else(|| Fact::derived(String::new(), [listed.span()]));
-        component(declared, input, spec, name, listed);
+        component(declared, input, spec, &name, listed);
     }
 }
 
@@ -74,7 +74,7 @@ fn component(
     declared: &mut Declared,
     input: &Input<'_>,
     graph: Node<'_>,
-    name: Fact<String>,
+    name: &Fact<String>,
     service: Node<'_>,
 ) {
     let role = role(service);
@@ -95,14 +95,16 @@ fn component(
         if container.entrypoint.is_none() && container.arguments.is_none() {
             continue;
         }
-        let started = container.deployments(input, Format::Dynamo, &name);
+        let started = container.deployments(input, Format::Dynamo, name);
         keys::add_started(&mut found, started);
     }
     if found.deployments.is_empty() {
-        let old = old_config(&environment, input, graph, &name, service);
+        let old = old_config(&environment, input, graph, name, service);
         found.deployments.extend(old);
     }
     for deployment in &mut found.deployments {
+        // Dynamo's worker wraps the engine, and the format says so already.
+        deployment.server = deployment.server.take().filter(|_| deployment.engine.is_none());
         let nodes = service
             .at(&["multinode", "nodeCount"])
             .or_else(|| service.get("nodeCount"));

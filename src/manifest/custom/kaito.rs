@@ -2,7 +2,7 @@
 //!
 //! A preset names the model and its engine is vLLM; a ConfigMap holds the engine's options; the instance type tells
 //! kind and number of accelerators. Fine-tuning workspaces and RAG engines serve nothing that can be sized.
-//! Source: kaito-project/kaito api/v1beta1/workspace_types.go.
+//! Source: `api/v1beta1/workspace_types.go` of kaito-project/kaito.
 
 use crate::engine::Engine;
 use crate::fact::Fact;

@@ -1,7 +1,7 @@
 //! `Model` of KubeAI.
 //!
 //! `resourceProfile: NAME:COUNT` names both machine and count. Models for speech and embeddings run in engines that
-//! hold no KV cache and are left alone. Source: kubeai-project/kubeai api/k8s/v1/model_types.go.
+//! hold no KV cache and are left alone. Source: `api/k8s/v1/model_types.go` of kubeai-project/kubeai.
 
 use crate::engine::Engine;
 use crate::fact::Fact;

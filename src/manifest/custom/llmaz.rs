@@ -180,7 +180,9 @@ fn flavors(deployment: &mut Deployment, spec: Node<'_>, model: Node<'_>) {
             deployment.accelerators.resource = asked.resource;
         }
         let mut kinds = keys::kind_of(FLAVORS, Some(name));
-        kinds.iter_mut().for_each(|kind| kind.count = count);
+        for kind in &mut kinds {
+            kind.count = count;
+        }
         deployment.accelerators.kinds.append(&mut kinds);
     }
 }

@@ -10,4 +10,6 @@ pub mod llmkube;
 pub mod nim;
 pub mod ray;
 pub mod ray_pods;
+#[cfg(test)]
+mod tests;
 pub mod vllm_runtime;

@@ -1,7 +1,7 @@
 //! Ray Serve LLM: `RayService` with its `serveConfigV2`, Serve configs and LLM configs by themselves, and the files
 //! of the older ray-llm, in ConfigMaps too.
 //!
-//! Source: ray-project/ray python/ray/llm/_internal/serve (LLMConfig); ray-llm's `models/` of 0.3.
+//! Source: `LLMConfig` in `python/ray/llm/_internal/serve` of ray-project/ray; ray-llm's `models/` of 0.3.
 
 use super::ray_pods::{self, Workers};
 use crate::engine::Engine;

@@ -1,7 +1,7 @@
 //! `VLLMRuntime` of the vLLM production-stack operator.
 //!
 //! Sections hold the keys (`model`, `vllmConfig`, `deploymentConfig`); an older layout has them all under `spec`.
-//! Source: vllm-project/production-stack operator/api/v1alpha1/vllmruntime_types.go.
+//! Source: `operator/api/v1alpha1/vllmruntime_types.go` of vllm-project/production-stack.
 
 use crate::engine::Engine;
 use crate::manifest::container::Container;

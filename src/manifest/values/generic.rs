@@ -16,7 +16,7 @@ use crate::manifest::{Declared, Deployment, Input};
 use crate::source::tree::{Node, Shape};
 
 /// Sections beside the image that hold settings of its engine.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 23] = [
     "vllm",
     "vllmconfig",
     "sglang",
@@ -27,6 +27,7 @@ const SETTINGS: [&str; 22] = [
     "engineconfig",
     "engineargs",
     "config",
+    "configuration",
     "server",
     "serverconfig",
     "serving",
@@ -95,7 +96,7 @@ const NAMES: [(&str, &str); 25] = [
 ];
 
 /// Keys that name the model, the surest first.
-const MODELS: [&str; 14] = [
+const MODELS: [&str; 15] = [
     "llmmodelid",
     "modelid",
     "hfmodelid",
@@ -104,6 +105,7 @@ const MODELS: [&str; 14] = [
     "huggingfacemodel",
     "hfrepo",
     "modelrepo",
+    "modelreference",
     "modeluri",
     "modelurl",
     "modelpath",
@@ -157,11 +159,25 @@ pub(super) fn read(declared: &mut Declared, input: &Input<'_>, section: &Section
     let Some(engine) = by_image.or_else(by_key) else {
         return;
     };
-    let found = Found::of(node);
+    let mut found = Found::of(node);
+    if let Some(around) = section.around.filter(|_| is_workload(section.key())) {
+        // Charts keep the workload's keys in a section of its own, and the model's beside it.
+        let beside = Found::of(around);
+        found.models.extend(beside.models);
+        found.settings.splice(0..0, beside.settings);
+    }
     if !found.serves(node) {
         return;
     }
     deployment(declared, input, section, engine, image, known.as_ref(), &found);
+}
+
+/// True for a section that only keeps the workload's keys together.
+fn is_workload(key: &str) -> bool {
+    matches!(
+        plain(key).as_str(),
+        "deployment" | "statefulset" | "workload" | "pod" | "container" | "app" | "main" | "server"
+    )
 }
 
 fn is_nim(image: Option<&Fact<String>>) -> bool {

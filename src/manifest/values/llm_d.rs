@@ -62,6 +62,7 @@ pub(super) fn read(input: &Input<'_>) -> Declared {
             name: Fact::derived(String::new(), [service.span()]),
             format: Format::LlmD,
             certain: true,
+            around: None,
             depth: 0,
         };
         model_service(&mut declared, input, &section);
@@ -77,7 +78,7 @@ fn off(node: Node<'_>) -> bool {
 }
 
 /// The parts that a mapping has and that are not switched off, with their names.
-fn roles<'t>(node: Node<'t>) -> impl Iterator<Item = (Fact<String>, Node<'t>)> {
+fn roles(node: Node<'_>) -> impl Iterator<Item = (Fact<String>, Node<'_>)> {
     ROLES.iter().filter_map(move |role| {
         let (key, part) = node.entry(role)?;
         let there = part.shape() == Shape::Mapping && !off(part);
@@ -98,13 +99,31 @@ pub(super) fn model_service(declared: &mut Declared, input: &Input<'_>, section:
             let mut served = keys::serve(container, input, format, Engine::Vllm);
             let deployment = &mut served.deployment;
             let named = deployment.model.take();
-            keys::set_model(deployment, input, artifacts.and_then(|all| all.get("uri")));
+            artifact(deployment, input, artifacts);
             keys::hint(deployment, artifacts.and_then(|all| all.get("name")));
             deployment.model_hints.extend(named);
             parallelism(deployment, input, part);
             keys::set(deployment, input, "replicas", part.get("replicas"));
             served.add_to(declared);
         }
+    }
+}
+
+/// The model by its URI; where that is made of the name (`hf://{{ .Values.modelArtifacts.name }}`), with the name in it.
+fn artifact(deployment: &mut Deployment, input: &Input<'_>, artifacts: Option<Node<'_>>) {
+    let part = |key: &str| artifacts.and_then(|all| all.get(key));
+    let filled = part("uri")
+        .zip(part("name").and_then(keys::written))
+        .and_then(|(uri, name)| {
+            let (before, rest) = uri.text()?.split_once("{{")?;
+            let (action, after) = rest.split_once("}}")?;
+            let of_name = action.trim_matches(['-', ' ']) == ".Values.modelArtifacts.name";
+            let text = format!("{before}{}{after}", name.value).replace('"', "");
+            of_name.then(|| Fact::derived(text, name.span().into_iter().chain([uri.mention()])))
+        });
+    match filled {
+        Some(model) => deployment.model = Some(model),
+        None => keys::set_model(deployment, input, part("uri")),
     }
 }
 

@@ -20,6 +20,8 @@ use crate::source::tree::{Node, Shape};
 
 /// Deepest nesting of subcharts that is looked at.
 const MAX_DEPTH: usize = 6;
+/// Most sections of one text that are looked at: aliases may show the same one over and over.
+const MAX_SECTIONS: usize = 4_000;
 
 /// One mapping of values: a chart's own, a subchart's, or a section.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ struct Section<'t> {
     format: Format,
     /// True where the text is known to be values: in a release, or in a file that is named so.
     certain: bool,
+    /// The mapping that it stands in.
+    around: Option<Node<'t>>,
     /// How many keys lead to it.
     depth: usize,
 }
@@ -64,6 +68,7 @@ impl<'t> Section<'t> {
             } else {
                 own.unwrap_or_else(|| self.name.clone())
             },
+            around: Some(self.node),
             depth: self.depth.saturating_add(1),
             ..self.clone()
         }
@@ -140,9 +145,11 @@ fn of_chart(
         name,
         format,
         certain,
+        around: None,
         depth: 0,
     };
-    visit(&mut declared, input, &section);
+    let mut left = MAX_SECTIONS;
+    visit(&mut declared, input, &section, &mut left);
     declared.deployments.iter_mut().for_each(name_it);
     declared
 }
@@ -157,24 +164,26 @@ fn name_it(deployment: &mut Deployment) {
 }
 
 /// Reads a section by the first chart that knows it, and then what lies below.
-fn visit(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
+fn visit(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>, left: &mut usize) {
     let node = section.node;
     let off = node
         .get("enabled")
         .is_some_and(|enabled| enabled.as_bool() == Some(false));
-    if off || section.depth > MAX_DEPTH {
+    if off || section.depth > MAX_DEPTH || *left == 0 {
         return;
     }
+    *left = left.saturating_sub(1);
     let taken = chart(declared, input, section);
     for (key, value) in node.entries() {
-        if taken.contains(&key.text().unwrap_or("")) {
+        let key_text = key.text().unwrap_or("");
+        if taken.contains(&key_text) || key_text == "image" {
             continue;
         }
         match value.shape() {
-            Shape::Mapping => visit(declared, input, &section.below(key, value)),
+            Shape::Mapping => visit(declared, input, &section.below(key, value), left),
             Shape::Sequence => {
                 for item in value.items().filter(|item| item.shape() == Shape::Mapping) {
-                    visit(declared, input, &section.below(value, item));
+                    visit(declared, input, &section.below(value, item), left);
                 }
             }
             _ => {}

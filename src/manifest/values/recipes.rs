@@ -49,13 +49,13 @@ pub(super) fn read(declared: &mut Declared, input: &Input<'_>, section: &Section
 
 fn older(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
     let node = section.node;
-    let Some((engine, key, server)) = engine_section(node) else {
+    let Some((engine, key, flags)) = engine_section(node) else {
         return;
     };
     let name = Fact::at(key.text().unwrap_or("").to_owned(), key.span());
     let mut container = Container::new(name, node.span());
     container.image = node.at(&["job", "image"]).and_then(keys::image);
-    container.arguments = keys::arguments(server.get("serverArgs"), input, &Environment::default());
+    container.arguments = keys::arguments(flags.get("serverArgs"), input, &Environment::default());
     container.accelerators.kinds = accelerators::kinds(node);
     let mut served = keys::serve(container, input, section.format, engine);
     let deployment = &mut served.deployment;
@@ -64,7 +64,7 @@ fn older(declared: &mut Declared, input: &Input<'_>, section: &Section<'_>) {
     let sizes = [("tp_size", "tensor_parallel"), ("pp_size", "pipeline_parallel")];
     keys::set_all(deployment, input, model, &sizes);
     keys::set_count(deployment, input, node.at(&["job", "gpus"]));
-    keys::set(deployment, input, "replicas", server.get("replicaCount"));
+    keys::set(deployment, input, "replicas", flags.get("replicaCount"));
     served.add_to(declared);
 }
 
