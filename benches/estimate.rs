@@ -78,6 +78,7 @@ fn one_estimate(bencher: divan::Bencher<'_, '_>, engine: Engine) {
         version: None,
         settings: &settings,
         weights_bytes: 16 << 30,
+        format: None,
     };
     let Ok(plan) = engine::plan(engine, &request) else {
         return;
@@ -102,6 +103,7 @@ fn the_largest_context(bencher: divan::Bencher<'_, '_>) {
         version: None,
         settings: &settings,
         weights_bytes: 16 << 30,
+        format: None,
     };
     let Ok(plan) = engine::plan(Engine::Vllm, &request) else {
         return;

@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::engine::{Band, Engine};
+use crate::fact::Fact;
 use crate::finding::{Finding, Severity};
 use crate::machine::Machine;
+use crate::machine::quantity::parse_bytes;
 use crate::manifest::own;
 use crate::manifest::read::Reader;
 use crate::nearest::nearest;
 use crate::rule::Rules;
-use crate::source::tree::{Node, Tree};
+use crate::source::tree::{Node, Shape, Tree};
 use crate::source::{SourceFile, Sources};
 
 /// The name of the settings file.
@@ -86,6 +89,23 @@ impl Ignore {
     }
 }
 
+/// What holds for the findings of some paths.
+#[derive(Debug, Clone)]
+pub struct Override {
+    paths: Gitignore,
+    /// Severities by rule id.
+    pub severity: BTreeMap<String, Level>,
+    /// Rules, groups or beginnings of ids that are not reported there.
+    pub ignore: Vec<String>,
+}
+
+impl Override {
+    /// True when it holds for a path (as reports print it).
+    pub fn covers(&self, path: &str) -> bool {
+        matches(&self.paths, path)
+    }
+}
+
 /// The settings of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -93,12 +113,20 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Severities by rule id.
     pub severity: BTreeMap<String, Level>,
+    /// Severities by rule id that the command line gives: they go before every other.
+    pub severity_typed: BTreeMap<String, Level>,
     /// Ignored findings.
     pub ignore: Vec<Ignore>,
+    /// Severities and ignored rules for some paths; of several that cover a path the last one counts.
+    pub overrides: Vec<Override>,
     /// Paths that are never read.
     exclude: Option<Gitignore>,
     /// Folders in which model names are looked up.
     pub model_roots: Vec<PathBuf>,
+    /// Which model a name or a path means.
+    named_models: Vec<NamedModel>,
+    /// The local hub cache; no file says it, the environment does.
+    pub hub_cache: Option<PathBuf>,
     /// Machines beside the catalog's.
     pub machines: Vec<Machine>,
     /// Folders with rule files.
@@ -109,12 +137,89 @@ pub struct Settings {
     pub default_contexts: Vec<u64>,
     /// From when on a run fails.
     pub fail_on: Option<FailOn>,
+    /// Overheads in the place of the estimates.
+    pub overhead: Overheads,
+}
+
+/// What engines take beside weights and KV cache, as the user says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overheads {
+    /// For engines that have none of their own here.
+    pub every: Option<Fact<Band>>,
+    /// By engine.
+    pub by_engine: BTreeMap<Engine, Fact<Band>>,
+}
+
+impl Overheads {
+    /// The one for an engine.
+    pub fn of(&self, engine: Engine) -> Option<&Fact<Band>> {
+        self.by_engine.get(&engine).or(self.every.as_ref())
+    }
+
+    /// Lays others over these.
+    pub fn extend(&mut self, others: Self) {
+        if others.every.is_some() {
+            // One amount for every engine goes before the file's amount of one.
+            self.by_engine.clear();
+            self.every = others.every;
+        }
+        self.by_engine.extend(others.by_engine);
+    }
+}
+
+/// An amount of memory as a band: `2GiB`, or the low, likely and high one, `1GiB/2GiB/3GiB`.
+pub fn overhead_band(text: &str) -> Option<Band> {
+    let parts: Option<Vec<u64>> = text.split('/').map(|part| parse_bytes(part.trim())).collect();
+    match parts?.as_slice() {
+        [one] => Some(Band::exactly(*one)),
+        [low, likely, high] if low <= likely && likely <= high => Some(Band {
+            low: *low,
+            likely: *likely,
+            high: *high,
+        }),
+        _ => None,
+    }
+}
+
+/// An entry of `models` that says what a name or a path means.
+#[derive(Debug, Clone)]
+pub struct NamedModel {
+    names: Gitignore,
+    /// The name as written; a name with a scheme is no path pattern.
+    written: String,
+    /// A directory, a GGUF file or a hub name.
+    pub model: String,
+    /// The folder that a directory is relative to.
+    pub folder: PathBuf,
 }
 
 impl Settings {
+    /// What the settings say that a model's name or path means.
+    pub fn model_named(&self, name: &str) -> Option<&NamedModel> {
+        let path = Path::new(name.trim_start_matches(['/', '.']));
+        let means = |entry: &&NamedModel| {
+            entry.written == name || (!name.contains("..") && entry.names.matched(path, false).is_ignore())
+        };
+        self.named_models.iter().find(means)
+    }
+
     /// True when the settings leave out a path (as reports print it).
     pub fn excludes(&self, path: &str) -> bool {
-        self.exclude.as_ref().is_some_and(|globs| matches(globs, path))
+        self.exclude.as_ref().is_some_and(|globs| matches(globs, path)) || self.is_rule_tree(path)
+    }
+
+    /// True inside of a tree that rules are tested on, beside those of a folder: it is wrong on purpose.
+    fn is_rule_tree(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let is_tree = |part: std::path::Component<'_>| {
+            let name = part.as_os_str().to_string_lossy();
+            name == "tests" || crate::trees::is_case(&name)
+        };
+        let inside = |folder: &PathBuf| {
+            let rest = path.strip_prefix(crate::walk::display(folder));
+            rest.is_ok_and(|rest| rest.components().any(is_tree))
+        };
+        self.rules.iter().any(inside)
     }
 }
 
@@ -173,8 +278,18 @@ fn unreadable(why: &str, path: &str) -> Finding {
     Finding::about("file-unreadable", Severity::Error, message, path)
 }
 
-const KEYS: [&str; 9] = [
-    "severity", "ignore", "exclude", "models", "machines", "rules", "machine", "context", "fail-on",
+const KEYS: [&str; 11] = [
+    "severity",
+    "ignore",
+    "overrides",
+    "exclude",
+    "models",
+    "machines",
+    "rules",
+    "machine",
+    "context",
+    "fail-on",
+    "overhead",
 ];
 
 fn parse(file: &Arc<SourceFile>, folder: &Path) -> (Settings, Vec<Finding>) {
@@ -211,7 +326,20 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             .collect()
     };
     match key {
-        "severity" => severities(reader, settings, value),
+        "severity" => settings.severity = severities(reader, value),
+        "overrides" => {
+            settings.overrides = value
+                .items()
+                .filter_map(|item| overridden(reader, folder, item))
+                .collect();
+            if value.items().next().is_none() {
+                reader.invalid(
+                    value.mention(),
+                    "`overrides` must be a list",
+                    "expected `- paths: ...`",
+                );
+            }
+        }
         "ignore" => {
             settings.ignore = value
                 .items()
@@ -229,6 +357,7 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             let globs = texts(reader);
             settings.exclude = build_globs(reader, folder, value, &globs);
         }
+        "models" if value.shape() == Shape::Mapping => settings.named_models = named_models(reader, folder, value),
         "models" => settings.model_roots = texts(reader).iter().map(|path| folder.join(path)).collect(),
         "rules" => settings.rules = texts(reader).iter().map(|path| folder.join(path)).collect(),
         "machines" => {
@@ -242,8 +371,40 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             let contexts = reader.one_or_many(key, value, |reader, node| reader.count(key, node));
             settings.default_contexts = contexts.into_iter().map(|fact| fact.value).collect();
         }
+        "overhead" => settings.overhead = overheads(reader, value),
         _ => settings.fail_on = fail_on(reader, value),
     }
+}
+
+/// `name-or-path: directory-or-hub-name`.
+fn named_models(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Vec<NamedModel> {
+    let entry = |(key, value): (Node<'_>, Node<'_>)| {
+        let written = key.text()?.to_owned();
+        let model = reader.text(&written, value)?.value;
+        let mut builder = GitignoreBuilder::new("");
+        if let Err(error) = builder.add_line(None, &written) {
+            reader.invalid(key.span(), format!("not a path pattern: {error}"), "expected a glob");
+            return None;
+        }
+        Some(NamedModel {
+            names: builder.build().ok()?,
+            written,
+            model,
+            folder: folder.to_path_buf(),
+        })
+    };
+    node.entries().into_iter().filter_map(entry).collect()
+}
+
+/// Where `huggingface_hub` keeps what it has fetched, by the variables that it reads (0.34, `constants.py`):
+/// `HF_HUB_CACHE` or its older names, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`.
+pub fn hub_cache(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("HF_HUB_CACHE")
+        .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| Some(set("HF_HOME")?.join("hub")))
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("huggingface/hub")))
+        .or_else(|| Some(set("HOME")?.join(".cache/huggingface/hub")))
 }
 
 fn fail_on(reader: &mut Reader, value: Node<'_>) -> Option<FailOn> {
@@ -260,7 +421,56 @@ fn fail_on(reader: &mut Reader, value: Node<'_>) -> Option<FailOn> {
     read
 }
 
-fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
+/// One amount for every engine, or a mapping by engine; an amount is one text or `{low, likely, high}`.
+fn overheads(reader: &mut Reader, value: Node<'_>) -> Overheads {
+    let mut overheads = Overheads::default();
+    let by_engine = value
+        .entries()
+        .iter()
+        .any(|(key, _)| key.text().and_then(Engine::parse).is_some());
+    if value.shape() != Shape::Mapping || !by_engine {
+        overheads.every = overhead(reader, value);
+        return overheads;
+    }
+    for (key, amount) in value.entries() {
+        let name = key.text().unwrap_or_default();
+        match Engine::parse(name) {
+            Some(engine) => {
+                if let Some(band) = overhead(reader, amount) {
+                    overheads.by_engine.insert(engine, band);
+                }
+            }
+            None => {
+                let label = format!("the engines are {}", Engine::ALL.map(Engine::name).join(", "));
+                reader.invalid(key.span(), format!("there is no engine `{name}`"), label);
+            }
+        }
+    }
+    overheads
+}
+
+fn overhead(reader: &mut Reader, value: Node<'_>) -> Option<Fact<Band>> {
+    let text = if value.shape() == Shape::Mapping {
+        let mut amounts = BTreeMap::new();
+        for (key, amount) in reader.fields(value, "an overhead", &["low", "likely", "high"]) {
+            amounts.insert(key.to_owned(), reader.text(key, amount)?.value);
+        }
+        let likely = amounts.get("likely").cloned().unwrap_or_default();
+        let bound = |key: &str| amounts.get(key).cloned().unwrap_or_else(|| likely.clone());
+        format!("{}/{likely}/{}", bound("low"), bound("high"))
+    } else {
+        reader.text("overhead", value)?.value
+    };
+    let band = overhead_band(&text);
+    if band.is_none() {
+        let label = "expected an amount (2GiB), or low, likely and high in that order";
+        reader.invalid(value.mention(), format!("not an overhead: {text}"), label);
+    }
+    Some(Fact::at(band?, value.span()))
+}
+
+fn severities(reader: &mut Reader, value: Node<'_>) -> BTreeMap<String, Level> {
+    let mut levels = BTreeMap::new();
     let known: Vec<&str> = Rules::builtin().ids().collect();
     for (key, level) in value.entries() {
         let rule = key.text().unwrap_or_default();
@@ -276,7 +486,7 @@ fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
                     let message = format!("there is no rule `{rule}`");
                     reader.invalid(key.span(), message, format!("did you mean `{near}`?"));
                 }
-                settings.severity.insert(rule.to_owned(), level);
+                levels.insert(rule.to_owned(), level);
             }
             None => {
                 let label = "expected error, warning, info or off";
@@ -288,6 +498,34 @@ fn severities(reader: &mut Reader, settings: &mut Settings, value: Node<'_>) {
             }
         }
     }
+    levels
+}
+
+/// `{paths: [glob], severity: {rule: level}, ignore: [rule]}`.
+fn overridden(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Override> {
+    let (mut paths, mut severity, mut ignore) = (None, BTreeMap::new(), Vec::new());
+    for (key, value) in reader.fields(node, "an override", &["paths", "severity", "ignore"]) {
+        if key == "severity" {
+            severity = severities(reader, value);
+            continue;
+        }
+        let texts = reader.one_or_many(key, value, |reader, node| reader.text(key, node));
+        let texts: Vec<String> = texts.into_iter().map(|fact| fact.value).collect();
+        match key {
+            "paths" => paths = build_globs(reader, folder, value, &texts),
+            _ => ignore = texts,
+        }
+    }
+    let Some(paths) = paths else {
+        let message = "an override needs the paths it is for";
+        reader.invalid(node.span(), message, "expected `paths: [...]`");
+        return None;
+    };
+    Some(Override {
+        paths,
+        severity,
+        ignore,
+    })
 }
 
 fn ignored(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Ignore> {

@@ -74,6 +74,8 @@ pub struct Finding {
     pub path: Option<String>,
     /// Evidence elsewhere, in this file or another.
     pub related: Vec<Label>,
+    /// The path of the fact that the place states.
+    pub fact: Option<&'static str>,
     /// The deployment it speaks of, by position in the report.
     pub deployment: Option<usize>,
     /// The scenarios it speaks of, by position in the report.
@@ -109,6 +111,7 @@ impl Finding {
             primary: None,
             path: Some(path.into()),
             related: Vec::new(),
+            fact: None,
             deployment: None,
             scenarios: Vec::new(),
             fix: None,

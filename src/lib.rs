@@ -7,12 +7,18 @@
 //!                                 -> rules -> findings -> suppression -> report
 //! ```
 
+pub mod baseline;
+pub mod changed;
 pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod fact;
 pub mod finding;
+pub mod fingerprint;
+pub mod fix;
+pub mod hub;
 pub mod lint;
+pub mod lock;
 pub mod machine;
 pub mod manifest;
 pub mod memory;
@@ -24,6 +30,7 @@ pub mod run;
 pub mod scenario;
 pub mod source;
 pub mod suppress;
+pub mod trees;
 pub mod walk;
 
 pub use memory::kv::{KV_CACHE_ALLOC_STEP, KvCacheParams, kv_cache_bytes, kv_cache_bytes_from_params};

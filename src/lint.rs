@@ -13,13 +13,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rayon::prelude::*;
 
-use crate::finding::{Edit, Finding, Fix, Label, Severity};
+use crate::finding::{Finding, Label, Severity};
 use crate::machine::Machine;
 use crate::model::Model;
 use crate::report::Deployed;
-use crate::rule::condition::Bound;
 use crate::rule::facts::{ManifestView, Value, View};
-use crate::rule::{FactDefinition, FixTemplate, Rule, Rules, Scope};
+use crate::rule::{FactDefinition, Rule, Rules, Scope, change};
 use crate::scenario::{Scenario, Solver};
 use crate::source::{Sources, Span};
 
@@ -139,10 +138,8 @@ fn lint_scenarios(subject: &Subject<'_>, rules: &[&Rule], cells: &[usize]) -> Ve
 
 /// The rules whose condition holds and whose message can be said.
 fn speaking<'r>(view: &View<'_>, rules: &[&'r Rule]) -> Vec<&'r Rule> {
-    let bound = Bound(*view);
-    let context = bound.context();
     let speaks = |rule: &&&Rule| {
-        rule.when.as_ref().is_some_and(|when| when.holds(&context))
+        rule.when.as_ref().is_some_and(|when| when.holds(view))
             && rule
                 .message
                 .as_ref()
@@ -179,7 +176,7 @@ fn finding_of_cells(subject: &Subject<'_>, rule: &Rule, cells: &[usize]) -> Opti
 fn worst(subject: &Subject<'_>, by: &FactDefinition, cells: &[usize]) -> Option<usize> {
     let mut worst: Option<(f64, usize)> = None;
     for at in cells {
-        let amount = match subject.cell(*at).and_then(|view| (by.read)(&view)) {
+        let amount = match subject.cell(*at).and_then(|view| by.read(&view)) {
             Some(Value::Int(count)) => count as f64,
             Some(Value::Double(amount)) => amount,
             _ => 0.0,
@@ -293,36 +290,37 @@ fn lint_view(view: &View<'_>, rules: &[&Rule]) -> Vec<Finding> {
 /// What a rule says of a view.
 fn finding(view: &View<'_>, rule: &Rule) -> Option<Finding> {
     let message = rule.message.as_ref()?.render(view)?;
-    let bound = Bound(*view);
-    let context = bound.context();
-    let special = rule.severity_when.iter().find(|(when, _)| when.holds(&context));
+    let special = rule.severity_when.iter().find(|(when, _)| when.holds(view));
     let severity = special.map_or(rule.severity, |(_, severity)| *severity);
-    let mut labels = labels(view, rule);
-    let mut finding = if labels.is_empty() {
-        about(view, rule, severity, message)
-    } else {
-        Finding::at(&rule.id, severity, message, labels.remove(0))
+    let mut labels = labels(view, rule).into_iter();
+    let mut finding = match labels.next() {
+        None => about(view, rule, severity, message),
+        Some((fact, label)) => Finding {
+            fact: Some(fact),
+            ..Finding::at(&rule.id, severity, message, label)
+        },
     };
-    finding.related = labels;
+    finding.related = labels.map(|(_, label)| label).collect();
     let spoken = rule
         .help
         .iter()
-        .filter(|clause| clause.when.as_ref().is_none_or(|when| when.holds(&context)));
+        .filter(|clause| clause.when.as_ref().is_none_or(|when| when.holds(view)));
     let lines: Vec<String> = spoken.filter_map(|clause| clause.say.render(view)).collect();
     finding.help = (!lines.is_empty()).then(|| lines.join("\n"));
-    finding.fix = rule.fix.as_ref().and_then(|fix| edit(view, fix));
+    finding.fix = change::propose(view, &rule.fix);
     Some(finding)
 }
 
 /// The labels whose fact a file states, each place once.
-fn labels(view: &View<'_>, rule: &Rule) -> Vec<Label> {
-    let mut labels: Vec<Label> = Vec::new();
+fn labels(view: &View<'_>, rule: &Rule) -> Vec<(&'static str, Label)> {
+    let mut labels: Vec<(&'static str, Label)> = Vec::new();
     for (fact, text) in &rule.labels {
         let label = fact
             .span(view)
             .zip(text.render(view))
             .map(|(span, text)| Label { span, text });
-        labels.extend(label.filter(|label| labels.iter().all(|other| other.span != label.span)));
+        let new = label.filter(|label| labels.iter().all(|(_, other)| other.span != label.span));
+        labels.extend(new.map(|label| (fact.path, label)));
     }
     labels
 }
@@ -345,29 +343,6 @@ fn about(view: &View<'_>, rule: &Rule, severity: Severity, message: String) -> F
             view.model.map_or("", |model| &model.path),
         ),
     }
-}
-
-/// The change a rule proposes, where the value it changes stands in a file.
-fn edit(view: &View<'_>, fix: &FixTemplate) -> Option<Fix> {
-    let crate::fact::Origin::At(span) = (fix.set.origin)(view)? else {
-        return None;
-    };
-    let value = match (fix.to.read)(view)? {
-        Value::Int(count) => count.to_string(),
-        Value::Text(words) => words.into_owned(),
-        _ => return None,
-    };
-    let quote = view
-        .sources
-        .slice(*span)
-        .chars()
-        .next()
-        .filter(|c| matches!(c, '"' | '\''));
-    let text = quote.map_or_else(|| value.clone(), |quote| format!("{quote}{value}{quote}"));
-    Some(Fix {
-        safe: fix.safe,
-        edits: vec![Edit { span: *span, text }],
-    })
 }
 
 impl<'a> Subject<'a> {

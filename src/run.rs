@@ -8,6 +8,7 @@ mod deploy;
 mod finish;
 pub mod inspect;
 mod models;
+pub mod names;
 mod read;
 
 use std::path::PathBuf;
@@ -17,11 +18,14 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::config::Settings;
+use crate::engine::KvType;
+use crate::fact::Fact;
 use crate::finding::{Finding, Label, Severity};
+use crate::model::Dims;
 use crate::report::{Deployed, Report, Summary};
 use crate::rule::Rules;
-use crate::scenario::{self, Built, Solver, Subject};
-use crate::source::Sources;
+use crate::scenario::{self, Built, Refused, Solver, Subject};
+use crate::source::{Sources, Span};
 use crate::{lint, walk};
 
 /// What to check, and how.
@@ -53,11 +57,23 @@ pub struct Selection {
 impl Selection {
     fn takes(&self, rules: &Rules, id: &str) -> bool {
         let group = rules.get(id).map_or("", |rule| rule.group.as_str());
-        let named = |names: &[String]| names.iter().any(|name| name == id || name == group);
+        let named = |names: &[String]| names.iter().any(|name| Self::names(name, id, group));
         (self.select.is_empty() || named(&self.select)) && !named(&self.ignore)
     }
 
-    fn is_everything(&self) -> bool {
+    /// True when a name is the id of a rule, its group, or a beginning of its id that ends at a hyphen or a `*`.
+    pub fn names(name: &str, id: &str, group: &str) -> bool {
+        let begins = match name.strip_suffix('*') {
+            Some(beginning) => id.starts_with(beginning),
+            None => {
+                let rest = id.strip_prefix(name.trim_end_matches('-'));
+                !name.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            }
+        };
+        begins || name == group
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
         self.select.is_empty() && self.ignore.is_empty()
     }
 }
@@ -92,7 +108,11 @@ pub fn run(request: &Run<'_>) -> Outcome {
 
     let mut report = Report {
         sources: Arc::clone(sources),
-        summary: Summary::default(),
+        summary: Summary {
+            files: manifests.files,
+            manifests: manifests.manifests.len(),
+            ..Summary::default()
+        },
         models: models.models,
         deployments: deployed(declared.items, &models.of_deployment),
         machines: Vec::new(),
@@ -114,23 +134,35 @@ pub fn run(request: &Run<'_>) -> Outcome {
             sources,
         },
     );
-    report.summary = Summary {
-        files: manifests.files,
-        models: report.models.len(),
-        manifests: manifests.manifests.len(),
-        deployments: report.deployments.len(),
-        scenarios: report.scenarios.len(),
-        errors: finish::count(&report.findings, Severity::Error),
-        warnings: finish::count(&report.findings, Severity::Warning),
-        infos: finish::count(&report.findings, Severity::Info),
-        suppressed: report
-            .findings
-            .iter()
-            .filter(|finding| finding.suppressed.is_some())
-            .count(),
-        duration_ms: start.elapsed().as_secs().saturating_mul(1000),
-    };
+    report.summary.models = report.models.len();
+    report.summary.deployments = report.deployments.len();
+    report.summary.scenarios = report.scenarios.len();
+    report.summary.duration_ms = start.elapsed().as_secs().saturating_mul(1000);
+    settle(&mut report);
     Outcome { report, incomplete }
+}
+
+/// Sorts and counts the findings, after some were added, dropped or suppressed.
+pub fn settle(report: &mut Report) {
+    report.findings = finish::sorted(std::mem::take(&mut report.findings), &report.sources);
+    let count = |severity| finish::count(&report.findings, severity);
+    let suppressed = report
+        .findings
+        .iter()
+        .filter(|finding| finding.suppressed.is_some());
+    report.summary = Summary {
+        errors: count(Severity::Error),
+        warnings: count(Severity::Warning),
+        infos: count(Severity::Info),
+        suppressed: suppressed.count(),
+        ..report.summary
+    };
+}
+
+/// Gives findings that were added after a run the levels of the settings.
+pub fn level(report: &mut Report, settings: &Settings, rules: &Rules) {
+    finish::level(&mut report.findings, settings, rules, &report.sources);
+    settle(report);
 }
 
 /// Builds the scenarios of every deployment and applies the rules to them.
@@ -242,19 +274,25 @@ fn unsized_because(model: &crate::model::Model) -> Option<(String, Option<crate:
     None
 }
 
-/// What an engine cannot run, shown at the setting that says so and at the machine.
+/// What an engine cannot run, shown at the setting that says so, in the model's config and at the machine.
 fn contradictions(subject: &Subject<'_>, built: &Built) -> Vec<Finding> {
     let deployment = subject.deployment;
-    let finding = |(position, found): &(usize, crate::engine::Contradiction)| {
-        let machine = deployment.machines.get(*position);
-        let mut spans: Vec<_> = found
+    let finding = |refused: &Refused| {
+        let found = &refused.contradiction;
+        let mut places: Vec<_> = found
             .settings
             .iter()
-            .filter_map(|id| deployment.settings.get(id)?.span())
+            .filter_map(|id| Some((place_of(subject, refused.kv, id)?, place_words(id))))
             .collect();
-        spans.extend(machine.and_then(crate::fact::Fact::span));
-        let mut spans = spans.into_iter();
-        let primary = spans.next().unwrap_or(deployment.span);
+        let machine = deployment.machines.get(refused.position);
+        places.extend(
+            machine
+                .and_then(crate::fact::Fact::span)
+                .map(|span| (span, "on this machine")),
+        );
+        places.sort_by_key(|(_, words)| *words == "in the model's config");
+        let mut places = places.into_iter();
+        let primary = places.next().map_or(deployment.span, |(span, _)| span);
         let text = "this cannot start".to_owned();
         let mut finding = Finding::at(
             "engine-contradiction",
@@ -267,10 +305,42 @@ fn contradictions(subject: &Subject<'_>, built: &Built) -> Vec<Finding> {
             Label { span: primary, text },
         );
         finding.deployment = Some(subject.index);
-        for span in spans {
-            finding = finding.with_related(span, "on this machine");
+        for (span, words) in places {
+            finding = finding.with_related(span, words);
         }
         finding
     };
     built.contradictions.iter().map(finding).collect()
+}
+
+/// Where a setting or a fact of the model was declared.
+fn place_of(subject: &Subject<'_>, kv: Option<KvType>, id: &str) -> Option<Span> {
+    let deployment = subject.deployment;
+    let model = subject.model.map(|(_, model)| model);
+    let dims = |of: fn(&Dims) -> &Option<Fact<u64>>| of(&model?.dims).as_ref()?.span();
+    match id {
+        "model.num_heads" => dims(|dims| &dims.num_heads),
+        "model.num_kv_heads" => dims(|dims| &dims.num_kv_heads),
+        "model.quantization" => model?.quantization.as_ref()?.span(),
+        "kv_cache" => deployment
+            .kv_cache
+            .iter()
+            .find(|fact| kv.is_none_or(|kv| fact.value == kv))
+            .and_then(Fact::span)
+            .or_else(|| deployment.settings.get(id)?.span()),
+        "quantization" => deployment
+            .quantization
+            .as_ref()
+            .and_then(Fact::span)
+            .or_else(|| deployment.settings.get(id)?.span()),
+        id => deployment.settings.get(id)?.span(),
+    }
+}
+
+fn place_words(id: &str) -> &'static str {
+    if id.starts_with("model.") {
+        "in the model's config"
+    } else {
+        "declared here"
+    }
 }

@@ -12,6 +12,9 @@ use ignore::WalkBuilder;
 use crate::config::Settings;
 use crate::finding::{Finding, Severity};
 
+/// The file in which the facts of models are locked.
+pub const LOCK_FILE: &str = "oomlint.lock";
+
 /// The files and directories of a run. Keys are the paths that reports print; they order the run.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -23,6 +26,8 @@ pub struct Found {
     pub gguf_files: BTreeMap<String, PathBuf>,
     /// Texts that manifests read beside themselves: `.env` files.
     pub companions: BTreeMap<String, PathBuf>,
+    /// Lock files at the top of named directories, and beside named files.
+    pub lock_files: Vec<PathBuf>,
     /// Directories and files below a named path that could not be reached.
     pub findings: Vec<Finding>,
     /// Named paths that could not be reached: the run could not do its job.
@@ -43,8 +48,14 @@ pub fn walk(paths: &[PathBuf], settings: &Arc<Settings>) -> Found {
     let mut found = Found::default();
     for path in paths {
         match path.metadata() {
-            Ok(metadata) if metadata.is_dir() => directory(path, settings, &mut found),
-            Ok(_) => file(path, true, &mut found),
+            Ok(metadata) if metadata.is_dir() => {
+                found.lock_files.push(path.join(LOCK_FILE));
+                directory(path, settings, &mut found);
+            }
+            Ok(_) => {
+                found.lock_files.push(path.with_file_name(LOCK_FILE));
+                file(path, true, &mut found);
+            }
             Err(error) => {
                 let message = format!("cannot read the path: {}", plain(&error));
                 found.unreachable.push(Finding::about(

@@ -84,6 +84,7 @@ fn reserve(plan: Planner, model: &Model, settings: &Settings, cell: Cell) -> Res
         version: None,
         settings,
         weights_bytes: 0,
+        format: None,
     };
     plan(&request)
         .map(|plan| plan.reserve(cell))

@@ -174,6 +174,7 @@ fn buffers_and_contexts_are_those_that_llama_cpp_reports() {
             version: None,
             settings: &settings,
             weights_bytes: 0,
+            format: None,
         };
         let runs = record["ok"].as_bool().unwrap();
         let planned = plan(&request);
@@ -291,6 +292,7 @@ fn a_directory_gives_the_same_buffers_as_its_gguf_file() {
             version: None,
             settings: &settings,
             weights_bytes: 0,
+            format: None,
         };
         let cell = Cell {
             context: flags["n_ctx"].as_u64().unwrap(),

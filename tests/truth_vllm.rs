@@ -78,6 +78,7 @@ fn compare(record: &Value, records: &[Value]) -> Vec<(&'static str, bool)> {
         version: Version::parse("0.33.0"),
         settings: &settings,
         weights_bytes: record["weights_bytes_per_rank"].as_u64().unwrap(),
+        format: None,
     };
     let Ok(plan) = vllm::plan(&request) else {
         return vec![("plan", false)];
@@ -193,6 +194,7 @@ fn model(record: &Value, layout: Layout) -> Model {
     let config = &record["config"];
     let heads = config["num_attention_heads"].as_u64();
     Model {
+        assumptions: Vec::new(),
         name: record["name"].as_str().unwrap().to_owned(),
         path: String::new(),
         source: ModelSource::Directory,
@@ -350,7 +352,7 @@ const LOGGED: [(&str, u64, u64, u64, bool); 22] = [
 const TOTALS: [(&str, f64, MachineKind, (u32, u32)); 13] = [
     ("H200", 139.7, MachineKind::Nvidia, (9, 0)),
     ("H100", 79.18, MachineKind::Nvidia, (9, 0)),
-    ("GB10", 121.65, MachineKind::Nvidia, (12, 1)),
+    ("GB10", 119.7, MachineKind::Nvidia, (12, 1)),
     ("RTX 5090", 31.36, MachineKind::Nvidia, (12, 0)),
     ("RTX 4090", 23.55, MachineKind::Nvidia, (8, 9)),
     ("RTX 3090", 23.58, MachineKind::Nvidia, (8, 6)),
@@ -439,6 +441,7 @@ fn logged(record: &Value) -> Option<Logged> {
     machine.kind = gpu.map_or(MachineKind::Nvidia, |row| row.2);
     machine.compute_capability = gpu.map(|row| row.3);
     machine.memory_bytes = total as u64;
+    machine.runtime_memory_bytes = Some(total as u64);
     machine.unified_memory = machine.id.contains("gb10");
     let mut config = serde_json::json!({"intermediate_size": dims.3});
     if dims.4 {
@@ -484,6 +487,7 @@ fn pools_come_close_to_those_of_start_up_logs() {
             version: log.version,
             settings: &log.settings,
             weights_bytes: log.weights_bytes,
+            format: None,
         };
         let plan = vllm::plan(&request).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         let context = record["max_model_len"].as_u64().unwrap_or(8192);
@@ -573,6 +577,7 @@ fn sglang_pools_come_close_to_those_of_start_up_logs() {
         settings.set("memory_fraction", fact(fraction.to_string()));
         let mut machine = machine("NVIDIA GeForce RTX 4090");
         machine.memory_bytes = (total * GIB) as u64;
+        machine.runtime_memory_bytes = Some(machine.memory_bytes);
         let stub = serde_json::json!({"name": record["model"], "model_type": "any", "config": {}});
         let model = model(&stub, one_layer());
         let request = Request {
@@ -581,6 +586,7 @@ fn sglang_pools_come_close_to_those_of_start_up_logs() {
             version: None,
             settings: &settings,
             weights_bytes: (weights * GIB) as u64,
+            format: None,
         };
         let plan = sglang::plan(&request).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         let reservation = plan.reserve(Cell {

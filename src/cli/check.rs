@@ -1,5 +1,6 @@
 //! `oomlint check`: from what was typed, the environment and the settings file to one run and its exit code.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,9 +8,12 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::output::{self, Color, Output};
+use super::repair::{Known, Repair};
 use super::{CLEAN, FAILED, FINDINGS, NOTHING};
-use crate::config::{self, FailOn, Level, Settings};
+use crate::config::{self, FailOn, Level, Overheads, Settings};
 use crate::engine::settings::parse_count;
+use crate::engine::{Band, Engine};
+use crate::fact::Fact;
 use crate::finding::{Finding, Severity};
 use crate::report::{OutputFormat, Report, Summary};
 use crate::rule::Rules;
@@ -23,7 +27,7 @@ pub(super) struct CheckArguments {
     #[arg(value_name = "PATH", default_value = ".")]
     paths: Vec<PathBuf>,
 
-    /// Write a report: human, short, json, sarif, github or markdown, to the terminal or to FILE. Repeatable
+    /// Write a report: human, short, json, sarif, github, gitlab, junit, markdown or html, to the terminal or to FILE. Repeatable
     #[arg(
         long,
         value_name = "FORMAT[=FILE]",
@@ -34,6 +38,12 @@ pub(super) struct CheckArguments {
 
     #[command(flatten)]
     judgement: Judgement,
+
+    #[command(flatten)]
+    repair: Repair,
+
+    #[command(flatten)]
+    known: Known,
 
     #[command(flatten)]
     pub(super) scope: Scope,
@@ -50,11 +60,11 @@ pub(super) struct CheckArguments {
 /// Which findings count.
 #[derive(Debug, Default, Args)]
 struct Judgement {
-    /// Report only these rules or groups
+    /// Report only these rules: ids, groups, or beginnings of ids (`kv-cache`, `kv-*`)
     #[arg(long, value_name = "RULES", value_delimiter = ',')]
     select: Vec<String>,
 
-    /// Leave out these rules or groups
+    /// Leave out these rules: ids, groups, or beginnings of ids
     #[arg(long, value_name = "RULES", value_delimiter = ',')]
     ignore: Vec<String>,
 
@@ -82,6 +92,14 @@ pub(super) struct Scope {
     #[arg(long, value_name = "FILE", env = "OOMLINT_CONFIG")]
     config: Option<PathBuf>,
 
+    /// Read no settings file
+    #[arg(long, conflicts_with = "config")]
+    no_config: bool,
+    /// What the engine takes beside weights and KV cache, instead of the estimate: 2GiB, vllm=2GiB, or low, likely
+    /// and high as 1GiB/2GiB/3GiB. Repeatable
+    #[arg(long, value_name = "[ENGINE=]AMOUNT", env = "OOMLINT_OVERHEAD", value_delimiter = ',', value_parser = overhead)]
+    overhead: Vec<GivenOverhead>,
+
     /// Take the rule files of DIR too. Repeatable
     #[arg(long, value_name = "DIR")]
     rules: Vec<PathBuf>,
@@ -93,6 +111,24 @@ pub(super) struct Scope {
 
 #[derive(Debug, Clone, Copy)]
 struct SeverityLevel(Level);
+
+/// An overhead for one engine, or for all.
+#[derive(Debug, Clone, Copy)]
+struct GivenOverhead(Option<Engine>, Band);
+
+fn overhead(text: &str) -> Result<GivenOverhead, String> {
+    let (engine, amount) = match text.split_once('=') {
+        Some((name, amount)) => {
+            let engine = Engine::parse(name)
+                .ok_or_else(|| format!("the engines are {}", Engine::ALL.map(Engine::name).join(", ")))?;
+            (Some(engine), amount)
+        }
+        None => (None, text),
+    };
+    config::overhead_band(amount)
+        .map(|band| GivenOverhead(engine, band))
+        .ok_or_else(|| "expected an amount: 2GiB, vllm=2GiB, 1GiB/2GiB/3GiB".to_owned())
+}
 
 fn fail_on(text: &str) -> Result<FailOn, String> {
     FailOn::parse(text).ok_or_else(|| "expected error, warning, info or never".to_owned())
@@ -119,6 +155,28 @@ pub(super) struct Prepared {
 }
 
 impl Scope {
+    fn overheads(&self) -> Overheads {
+        let mut overheads = Overheads::default();
+        for GivenOverhead(engine, band) in &self.overhead {
+            let band = Fact::default(*band, "given on the command line");
+            match engine {
+                Some(engine) => {
+                    overheads.by_engine.insert(*engine, band);
+                }
+                None => overheads.every = Some(band),
+            }
+        }
+        overheads
+    }
+
+    /// With settings from this file, and nothing else given.
+    pub(super) fn with_settings(config: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
     /// Reads settings and rules. On mistakes in them, the findings to show before giving up.
     pub(super) fn prepare(&self) -> Result<Prepared, (Arc<Sources>, Vec<Finding>)> {
         if let Some(threads) = self.threads {
@@ -128,17 +186,24 @@ impl Scope {
                 .build_global();
         }
         let sources = Arc::new(Sources::default());
-        let file = self.config.clone().or_else(|| config::discover(Path::new(".")));
+        let discovered = || config::discover(Path::new(".")).filter(|_| !self.no_config);
+        let file = self
+            .config
+            .clone()
+            .filter(|_| !self.no_config)
+            .or_else(discovered);
         let (mut settings, mut mistakes) = match file {
             Some(file) => config::read(&file, &sources),
             None => (Settings::default(), Vec::new()),
         };
+        settings.hub_cache = config::hub_cache(|name| std::env::var(name).ok());
         if !self.machine.is_empty() {
             settings.default_machines.clone_from(&self.machine);
         }
         if !self.context.is_empty() {
             settings.default_contexts.clone_from(&self.context);
         }
+        settings.overhead.extend(self.overheads());
         settings.rules.extend(self.rules.iter().cloned());
         match load_rules(&settings.rules, &sources) {
             Ok(rules) if mistakes.is_empty() => Ok(Prepared {
@@ -158,10 +223,24 @@ impl Scope {
 /// The built-in rules and those of the folders given.
 fn load_rules(folders: &[PathBuf], sources: &Sources) -> Result<Rules, Vec<Finding>> {
     let mut files = Vec::new();
+    let mut seen = BTreeSet::new();
     for folder in folders {
+        // The settings and the command line may name one folder by two paths.
+        if !seen.insert(std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone())) {
+            continue;
+        }
+        // The trees that rules are tested on hold manifests, not rules.
+        let is_tree = |entry: &walkdir::DirEntry| {
+            let name = entry.file_name().to_string_lossy();
+            entry.depth() > 0
+                && entry.file_type().is_dir()
+                && (name == "tests" || crate::trees::is_case(&name))
+        };
         let found = walkdir::WalkDir::new(folder)
             .follow_links(true)
-            .sort_by_file_name();
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(move |entry| !is_tree(entry));
         for entry in found {
             let read = entry.map_err(|error| error.to_string()).and_then(|entry| {
                 let path = entry.path();
@@ -221,12 +300,16 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
         Err(mistakes) => return give_up(mistakes, &outputs, arguments.color),
     };
     let judgement = &arguments.judgement;
+    if let Some(words) = arguments.repair.refusal(&arguments.paths) {
+        output::complain(words);
+        return FAILED;
+    }
     if let Some(words) = unknown_rule(judgement, &prepared.rules) {
         output::complain(&words);
         return FAILED;
     }
     for (rule, level) in &judgement.severity {
-        prepared.settings.severity.insert(rule.clone(), level.0);
+        prepared.settings.severity_typed.insert(rule.clone(), level.0);
     }
     let fail_on = judgement
         .fail_on
@@ -236,13 +319,25 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
         select: judgement.select.clone(),
         ignore: judgement.ignore.clone(),
     };
-    let outcome = match execute(&arguments.paths, prepared, selection) {
+    let judged = arguments.judge(&prepared, &selection).and_then(|outcome| {
+        if arguments.repair.diff {
+            output::print(&arguments.repair.diff_of(&outcome))?;
+        }
+        Ok(outcome)
+    });
+    let outcome = match judged {
         Ok(outcome) => outcome,
         Err(words) => {
             output::complain(&words);
             return FAILED;
         }
     };
+    // A diff is for `git apply`: reports go to files beside it.
+    let to_terminal = |output: &Output| output.file.is_none();
+    let outputs: Vec<Output> = outputs
+        .into_iter()
+        .filter(|output| !(arguments.repair.diff && to_terminal(output)))
+        .collect();
     let written = write(&outcome.report, &outputs, arguments.color);
     if !written || outcome.incomplete {
         return FAILED;
@@ -253,8 +348,9 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
 /// Runs with `-` among the paths taken as the standard input.
 pub(super) fn execute(
     paths: &[PathBuf],
-    prepared: Prepared,
-    selection: Selection,
+    prepared: &Prepared,
+    selection: &Selection,
+    sources: Arc<Sources>,
 ) -> Result<Outcome, String> {
     let mut stdin = None;
     if paths.iter().any(|path| path == Path::new("-")) {
@@ -268,18 +364,12 @@ pub(super) fn execute(
         .filter(|path| *path != Path::new("-"))
         .cloned()
         .collect();
-    let Prepared {
-        settings,
-        rules,
-        sources,
-    } = prepared;
-    let settings = Arc::new(settings);
     Ok(run::run(&Run {
         paths,
         stdin,
-        settings,
-        rules: &rules,
-        selection,
+        settings: Arc::new(prepared.settings.clone()),
+        rules: &prepared.rules,
+        selection: selection.clone(),
         sources,
     }))
 }
@@ -322,7 +412,12 @@ fn unknown_rule(judgement: &Judgement, rules: &Rules) -> Option<String> {
         .iter()
         .flat_map(|rule| [&*rule.id, rule.group.as_str()])
         .collect();
-    let unknown = typed.into_iter().find(|name| !known.contains(&name.as_str()))?;
+    let is_known = |name: &str| {
+        rules
+            .iter()
+            .any(|rule| Selection::names(name, &rule.id, &rule.group))
+    };
+    let unknown = typed.into_iter().find(|name| !is_known(name))?;
     let near = crate::nearest::nearest(unknown, known.iter().copied());
     let hint = near.map_or("`oomlint rules` lists them".to_owned(), |near| {
         format!("did you mean `{near}`?")
@@ -339,6 +434,20 @@ pub(super) fn human() -> Vec<Output> {
 }
 
 impl CheckArguments {
+    /// The findings that count: those of the run, or of the last run after fixes, without the old ones.
+    fn judge(&self, prepared: &Prepared, selection: &Selection) -> Result<Outcome, String> {
+        let once = |sources: Arc<Sources>| {
+            let mut outcome = execute(&self.paths, prepared, selection, sources)?;
+            self.known.apply(&mut outcome, prepared, selection)?;
+            Ok(outcome)
+        };
+        let outcome = once(Arc::clone(&prepared.sources))?;
+        if self.repair.fix && !self.repair.diff {
+            return self.repair.mend(outcome, &|| once(Arc::default()));
+        }
+        Ok(outcome)
+    }
+
     /// What `oomlint` alone means: `oomlint check .`, with the environment's settings.
     pub(super) fn here() -> Self {
         #[derive(clap::Parser)]

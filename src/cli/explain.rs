@@ -14,9 +14,13 @@ use crate::report::units;
 /// The arguments of `explain`.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
-    /// The rule's id
-    #[arg(value_name = "RULE")]
-    rule: String,
+    /// The rule's id; with --facts a text that the lines must contain
+    #[arg(value_name = "RULE", required_unless_present = "facts")]
+    rule: Option<String>,
+
+    /// List every fact that a rule may name: type, unit and meaning
+    #[arg(long)]
+    facts: bool,
 
     #[command(flatten)]
     scope: Scope,
@@ -34,16 +38,20 @@ pub(super) struct ListArguments {
 }
 
 pub(super) fn explain(arguments: &ExplainArguments) -> u8 {
+    if arguments.facts {
+        return show(&crate::rule::page::facts(arguments.rule.as_deref()));
+    }
+    let wanted = arguments.rule.as_deref().unwrap_or("");
     let prepared = match arguments.scope.prepare() {
         Ok(prepared) => prepared,
         Err(mistakes) => return give_up(mistakes, &human(), Color::Auto),
     };
-    let Some(rule) = prepared.rules.get(&arguments.rule) else {
-        let hint = match nearest(&arguments.rule, prepared.rules.ids()) {
+    let Some(rule) = prepared.rules.get(wanted) else {
+        let hint = match nearest(wanted, prepared.rules.ids()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "`oomlint rules` lists them".to_owned(),
         };
-        output::complain(&format!("there is no rule `{}`; {hint}", arguments.rule));
+        output::complain(&format!("there is no rule `{wanted}`; {hint}"));
         return FAILED;
     };
     show(&rule.explain())

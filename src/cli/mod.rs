@@ -2,10 +2,15 @@
 //! done in the library.
 
 mod check;
+mod describe;
 mod explain;
+mod init;
 mod inspect;
+mod lock;
 mod output;
+mod repair;
 mod table;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -54,6 +59,16 @@ enum Command {
     Rules(explain::ListArguments),
     /// List the machines of the catalog
     Machines(explain::ListArguments),
+    /// Run the example trees of rules
+    Test(trial::TestArguments),
+    /// Write a settings file and a first rule with its trees
+    Init(init::InitArguments),
+    /// Record the facts of hub-named models in oomlint.lock, so that every other command works offline
+    Lock(lock::LockArguments),
+    /// Print the JSON schema of the report, or of another file format by its name
+    Schema(describe::SchemaArguments),
+    /// Print the completion script for a shell
+    Completions(describe::CompletionsArguments),
 }
 
 /// Runs the command line of this process.
@@ -76,6 +91,11 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Rules(arguments) => explain::rules(&arguments),
         Command::Machines(arguments) => explain::machines(&arguments),
+        Command::Test(arguments) => trial::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Lock(arguments) => lock::run(&arguments),
+        Command::Schema(arguments) => describe::schema(&arguments),
+        Command::Completions(arguments) => describe::completions(&arguments),
     };
     ExitCode::from(code)
 }

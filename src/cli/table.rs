@@ -30,7 +30,12 @@ pub(super) fn run(arguments: &TableArguments) -> u8 {
         Ok(prepared) => prepared,
         Err(mistakes) => return check::give_up(mistakes, &check::human(), arguments.color),
     };
-    let outcome = match check::execute(&arguments.paths, prepared, Selection::default()) {
+    let outcome = match check::execute(
+        &arguments.paths,
+        &prepared,
+        &Selection::default(),
+        std::sync::Arc::clone(&prepared.sources),
+    ) {
         Ok(outcome) => outcome,
         Err(words) => {
             output::complain(&words);

@@ -17,6 +17,9 @@ pub fn plan(engine: Engine, request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<
     if let Some(contradiction) = too_few_accelerators(engine, request) {
         return Err(vec![contradiction]);
     }
+    if let Some(contradiction) = super::refusals::weights(engine, request) {
+        return Err(vec![contradiction]);
+    }
     match engine {
         Engine::Mlx => super::mlx::plan(request),
         Engine::Vllm => super::vllm::plan(request),

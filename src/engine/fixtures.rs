@@ -31,6 +31,7 @@ pub(super) fn model(caches: &[(Cache, u32)]) -> Model {
         })
         .collect();
     Model {
+        assumptions: Vec::new(),
         name: String::from("tiny"),
         path: String::new(),
         source: ModelSource::Directory,
@@ -64,7 +65,7 @@ pub(super) fn machine(mib: u64, capability: (u32, u32)) -> Machine {
         kind: MachineKind::Nvidia,
         count: 1,
         memory_bytes: mib * MIB,
-        runtime_memory_bytes: None,
+        runtime_memory_bytes: Some(mib * MIB),
         unified_memory: false,
         compute_capability: Some(capability),
         working_set_bytes: None,

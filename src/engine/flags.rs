@@ -268,6 +268,11 @@ impl FlagTable {
         }
     }
 
+    /// True for a flag that takes every word up to the next flag.
+    pub(crate) fn takes_many(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|(flag, _)| flag.takes == Takes::Many)
+    }
+
     /// The flag of a spelling, and whether the spelling turns it round.
     pub(crate) fn find(&self, name: &str) -> Option<(&Flag, bool)> {
         let (at, negated) = self.by_name.get(&self.key(name))?;

@@ -7,7 +7,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Band, Cell, Contradiction, KvType, Plan, Request, Reservation, Settings};
+use super::{Band, Cell, Contradiction, KvType, Plan, Request, Reservation, Settings, overheads};
 use crate::memory::kv::KV_CACHE_ALLOC_STEP;
 use crate::memory::layout::{Cache, LayerGroup, Layout, Reach, State};
 use crate::memory::{MIB, product, round_up};
@@ -54,6 +54,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
             .count("prefill_step_size")
             .unwrap_or(PREFILL_STEP)
             .max(1),
+        given_overhead: overheads::given(request.settings),
         assumptions: class.assumptions(),
     }))
 }
@@ -67,6 +68,7 @@ struct Mlx {
     dtype: Option<Dtype>,
     weights_bytes: u64,
     memory_bytes: u64,
+    given_overhead: Option<Band>,
     /// Elements that one token of a prompt has in flight.
     width: u64,
     prefill: u64,
@@ -299,6 +301,9 @@ impl Mlx {
 
     /// What a chunk of a prompt has in flight, and the copy that a growing layer makes of itself.
     fn overhead(&self, cell: Cell, kv_bytes: u64) -> Band {
+        if let Some(given) = self.given_overhead {
+            return given;
+        }
         let tokens = cell.context.min(self.prefill);
         let activations = product(&[tokens, cell.batch, self.width, self.activation_bytes(cell.kv)]);
         let layers = self

@@ -13,7 +13,8 @@ pub mod kv_type;
 pub mod llama_cpp;
 pub mod mlx;
 pub mod ollama;
-mod overheads;
+pub mod overheads;
+pub mod refusals;
 pub mod settings;
 pub mod sglang;
 pub mod sharding;
@@ -24,7 +25,7 @@ pub mod transformers;
 pub mod vllm;
 
 use crate::machine::Machine;
-use crate::model::Model;
+use crate::model::{Model, Quantization};
 
 pub use defaults::{DEFAULT_CONTEXT, accelerators_used, default_context, default_kv_type, plan, world_size};
 pub use flags::{default_of, kv_types};
@@ -137,6 +138,8 @@ pub struct Request<'a> {
     pub settings: &'a Settings,
     /// Bytes of the whole model's weights in the format to be served (all ranks together).
     pub weights_bytes: u64,
+    /// That format, where layers are quantized: what ranks share follows from it.
+    pub format: Option<&'a Quantization>,
 }
 
 /// One cell of the matrix.
@@ -218,6 +221,7 @@ pub trait Plan: Send + Sync {
 pub struct Contradiction {
     /// A sentence with the two facts that contradict.
     pub message: String,
-    /// The settings (by their ids) that are involved, first the one to point at.
+    /// What is involved, first the one to point at: settings by their ids, or facts of the model by their paths
+    /// (`model.num_heads`, `model.quantization`).
     pub settings: Vec<&'static str>,
 }

@@ -229,6 +229,7 @@ mod tests {
             version: None,
             settings: &settings,
             weights_bytes: GIB,
+            format: None,
         };
         let kv = KvType::Q8_0;
         plan(&request)

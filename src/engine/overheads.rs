@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use super::sharding::Sharding;
-use super::{Band, Engine, Request, Version};
+use super::{Band, Engine, Request, Settings, Version};
 use crate::machine::MachineKind;
 use crate::memory::GIB;
 use crate::memory::overhead::{Coefficients, Load, Overhead};
@@ -55,8 +55,55 @@ fn rows() -> &'static [Row] {
     ROWS.get_or_init(|| serde_saphyr::from_str(CATALOG).unwrap_or_default())
 }
 
+/// The setting that holds an overhead the user gives: `low/likely/high` in bytes.
+pub const GIVEN: &str = "overhead";
+
+/// The overhead that the user gives in the place of the estimate.
+pub(super) fn given(settings: &Settings) -> Option<Band> {
+    Band::parse(settings.text(GIVEN)?)
+}
+
+impl Band {
+    /// An amount known to the byte.
+    pub fn exactly(bytes: u64) -> Self {
+        Self {
+            low: bytes,
+            likely: bytes,
+            high: bytes,
+        }
+    }
+
+    /// Reads what the display writes: three amounts in bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/').map(|part| part.parse().ok());
+        Some(Self {
+            low: parts.next()??,
+            likely: parts.next()??,
+            high: parts.next()??,
+        })
+    }
+}
+
+impl std::fmt::Display for Band {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.low, self.likely, self.high)
+    }
+}
+
+/// The coefficients for a request: what the user gives, else those of its release.
+pub(super) fn of(engine: Engine, version: Option<Version>, settings: &Settings) -> Coefficients {
+    Coefficients {
+        given: given(settings).map(|band| Overhead {
+            low: band.low,
+            likely: band.likely,
+            high: band.high,
+        }),
+        ..coefficients(engine, version)
+    }
+}
+
 /// The coefficients of an engine's release; of its newest row where no release is declared.
-pub(super) fn coefficients(engine: Engine, version: Option<Version>) -> Coefficients {
+fn coefficients(engine: Engine, version: Option<Version>) -> Coefficients {
     let holds = |row: &&Row| {
         let since = Version::parse(&row.since).unwrap_or_default();
         row.engine == engine.name() && version.is_none_or(|version| version >= since)
@@ -83,6 +130,7 @@ impl Row {
             low_share: self.low_share,
             high_share: self.high_share,
             high_bytes: bytes(self.high_gib),
+            given: None,
         }
     }
 }

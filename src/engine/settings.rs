@@ -45,7 +45,12 @@ impl Settings {
 
     /// A switch: present without a value or with a true one; `None` when absent or unreadable.
     pub fn flag(&self, id: &str) -> Option<bool> {
-        match self.text(id)?.trim().to_ascii_lowercase().as_str() {
+        Self::truth(self.text(id)?)
+    }
+
+    /// What a switch's value says; `None` for anything but a yes or a no.
+    pub fn truth(text: &str) -> Option<bool> {
+        match text.trim().to_ascii_lowercase().as_str() {
             "" | "true" | "1" | "on" | "yes" => Some(true),
             "false" | "0" | "off" | "no" => Some(false),
             _ => None,

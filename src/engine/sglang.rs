@@ -104,7 +104,7 @@ impl SglangPlan {
         Self {
             weights_bytes: sharding.rank_weights_bytes(request),
             usable_bytes: scaled(memory, fraction),
-            overhead: overheads::coefficients(Engine::Sglang, request.version)
+            overhead: overheads::of(Engine::Sglang, request.version, request.settings)
                 .estimate(&load)
                 .into(),
             page: settings.count("page_size").unwrap_or(1).max(1),
@@ -311,6 +311,7 @@ mod tests {
             version: Version::parse("0.5.23"),
             settings: &settings(values),
             weights_bytes: 16 * GIB,
+            format: None,
         })
         .unwrap_or_else(|refused| panic!("{refused:?}"))
     }

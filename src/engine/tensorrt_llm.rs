@@ -55,7 +55,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
         caches: RankCaches::of(request, layout, sharding),
         weights_bytes: sharding.rank_weights_bytes(request),
         memory_bytes: request.machine.engine_memory_bytes(),
-        overhead: overheads::coefficients(Engine::TensorrtLlm, request.version)
+        overhead: overheads::of(Engine::TensorrtLlm, request.version, request.settings)
             .estimate(&load)
             .into(),
         free_fraction,
@@ -144,6 +144,7 @@ mod tests {
             version: Version::parse("1.2.0"),
             settings: &settings(values),
             weights_bytes: 16 * GIB,
+            format: None,
         })
         .unwrap_or_else(|refused| panic!("{refused:?}"))
     }
@@ -185,6 +186,7 @@ mod tests {
             version: None,
             settings: &settings(&[("tokens_per_block", "48")]),
             weights_bytes: GIB,
+            format: None,
         });
         assert!(refused.is_err_and(|refused| refused[0].message.contains("48")));
     }

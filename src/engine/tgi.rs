@@ -46,7 +46,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
         caches: RankCaches::of(request, layout, sharding),
         weights_bytes: sharding.rank_weights_bytes(request),
         usable_bytes: scaled(request.machine.engine_memory_bytes(), fraction),
-        overhead: overheads::coefficients(Engine::Tgi, request.version)
+        overhead: overheads::of(Engine::Tgi, request.version, request.settings)
             .estimate(&load)
             .into(),
         block,
@@ -137,6 +137,7 @@ mod tests {
             version: Version::parse("3.3.6"),
             settings: &settings(values),
             weights_bytes: 16 * GIB,
+            format: None,
         })
         .unwrap_or_else(|refused| panic!("{refused:?}"))
     }

@@ -44,7 +44,7 @@ pub(super) fn admitted<'a>(
         .or_else(|| settings.text("kv_cache_dtype"));
     let kv_type = declared.and_then(KvType::parse).and_then(refuses);
     let mut found: Vec<_> = sharding
-        .contradiction(request)
+        .contradictions(request)
         .into_iter()
         .chain(kv_type)
         .collect();

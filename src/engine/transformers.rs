@@ -6,7 +6,7 @@
 //! measured on 122 models.
 
 use super::mlx::activation_width;
-use super::{Band, Cell, Contradiction, KvType, Plan, Request, Reservation, Settings};
+use super::{Band, Cell, Contradiction, KvType, Plan, Request, Reservation, Settings, overheads};
 use crate::machine::MachineKind;
 use crate::memory::layout::{Cache, LayerGroup, Layout, Reach, State};
 use crate::memory::{MIB, product};
@@ -58,6 +58,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
         usable_bytes: request.machine.engine_memory_bytes(),
         has_runtime: request.machine.kind != MachineKind::Cpu && !request.machine.unified_memory,
         width: activation_width(model),
+        given_overhead: overheads::given(settings),
         assumptions,
     }))
 }
@@ -94,6 +95,7 @@ struct Transformers {
     usable_bytes: u64,
     has_runtime: bool,
     width: u64,
+    given_overhead: Option<Band>,
     assumptions: Vec<String>,
 }
 
@@ -278,6 +280,9 @@ impl Transformers {
     }
 
     fn overhead(&self, cell: Cell, element_bytes: u64, kv_bytes: u64) -> Band {
+        if let Some(given) = self.given_overhead {
+            return given;
+        }
         // The prompt goes through each layer at once, and a growing layer is copied.
         let activations = product(&[cell.context, cell.batch, self.width, element_bytes]);
         let layers = self

@@ -52,6 +52,7 @@ fn alternatives() -> Alternatives {
         quantization: Some(("int8".to_owned(), 8 * GIB, 100_608)),
         machine: Some(("m4-max-48gb".to_owned(), 48 * GIB)),
         tensor_parallel: None,
+        ..Alternatives::default()
     }
 }
 

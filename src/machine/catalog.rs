@@ -86,7 +86,37 @@ pub struct Entry {
     pub note: Option<String>,
 }
 
+/// Where a machine is at home. Ascending: what a larger one of may stand in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Segment {
+    /// In a laptop.
+    Laptop,
+    /// A consumer's card, or a computer on a desk.
+    Desktop,
+    /// A workstation's card.
+    Workstation,
+    /// A server's accelerator.
+    Datacenter,
+}
+
 impl Entry {
+    /// Where it is at home, told from how makers name their lines.
+    pub fn segment(&self) -> Segment {
+        let named = |words: &[&str]| {
+            let mut names = self.driver_names.iter();
+            names.any(|name| words.iter().any(|word| name.contains(word)))
+        };
+        if named(&["Laptop", "Max-Q"]) {
+            Segment::Laptop
+        } else if named(&["GeForce", "TITAN", "Radeon RX"]) || self.machine.unified_memory {
+            Segment::Desktop
+        } else if named(&["RTX", "Quadro", "Radeon", "Arc"]) {
+            Segment::Workstation
+        } else {
+            Segment::Datacenter
+        }
+    }
+
     /// Every name it goes by, the id first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.machine.id)
@@ -271,21 +301,27 @@ impl Catalog {
         }
     }
 
-    /// Machines of the same vendor with more memory each, ascending; among equals the ones nearest to `than`
-    /// first. Of vendors with many cards only the common ones.
+    /// Machines of the same vendor with more memory each: first those of the same segment, ascending, then those
+    /// of the segments above. Among equals the ones nearest to `than` come first. Of a segment with many cards
+    /// only the common ones.
     pub fn larger<'a>(&'a self, than: &Machine) -> impl Iterator<Item = &'a Machine> + use<'a> {
         let known = self.entry(&than.id);
         let alike = |entry: &&Entry| {
             let machine = &entry.machine;
             known.map_or(machine.kind == than.kind, |known| known.vendor == entry.vendor)
-                && machine.memory_bytes > than.memory_bytes
+                && machine.memory_bytes > than.memory_bytes.saturating_add(than.memory_bytes / 50)
                 && machine.unified_memory == than.unified_memory
                 && machine.apple_generation >= than.apple_generation
         };
+        let segment = known.map_or(Segment::Desktop, Entry::segment);
         let mut larger: Vec<&Entry> = self.entries.iter().filter(alike).collect();
-        if larger.iter().any(|entry| entry.common) {
-            larger.retain(|entry| entry.common);
-        }
+        larger.retain(|entry| entry.segment() >= segment);
+        let common: Vec<Segment> = larger
+            .iter()
+            .filter(|entry| entry.common)
+            .map(|entry| entry.segment())
+            .collect();
+        larger.retain(|entry| entry.common || !common.contains(&entry.segment()));
         let chip = than.id.rsplit_once('-').map_or("", |(chip, _)| chip).to_owned();
         larger.sort_by_key(|entry| {
             let machine = &entry.machine;
@@ -293,7 +329,12 @@ impl Catalog {
                 .id
                 .strip_prefix(&chip)
                 .is_some_and(|rest| rest.starts_with('-'));
-            (machine.memory_bytes, other_chip, machine.apple_generation)
+            (
+                entry.segment(),
+                machine.memory_bytes,
+                other_chip,
+                machine.apple_generation,
+            )
         });
         larger.into_iter().map(|entry| &entry.machine)
     }

@@ -32,6 +32,10 @@ pub struct Container {
     pub host_memory_bytes: Option<Fact<u64>>,
     /// Its shared memory in bytes.
     pub shm_bytes: Option<Fact<u64>>,
+    /// What is mounted: the path inside, and the name that it has outside.
+    pub mounts: Vec<(String, Fact<String>)>,
+    /// Fields whose value is a variable or a template.
+    pub unresolved: Vec<&'static str>,
 }
 
 impl Container {
@@ -48,6 +52,8 @@ impl Container {
             accelerators: Accelerators::default(),
             host_memory_bytes: None,
             shm_bytes: None,
+            mounts: Vec::new(),
+            unresolved: Vec::new(),
         }
     }
 
@@ -112,11 +118,42 @@ impl Container {
                     .set(id, bytes.clone().map(|bytes| bytes.to_string()));
             }
         }
-        for field in &invocation.unresolved {
+        let open = invocation.unresolved.iter().map(String::as_str);
+        for field in open.chain(self.unresolved.iter().copied()) {
             deployment.mark_unresolved(field);
         }
+        deployment.model_hints = self.hints(invocation);
         deployment
     }
+
+    /// Other names of the model: that of its path outside the container, and the name it is served under.
+    fn hints(&self, invocation: &Invocation) -> Vec<Fact<String>> {
+        let path = invocation.model.as_ref().map_or("", |model| model.value.as_str());
+        let outside = self.mounts.iter().filter_map(|(inside, outside)| {
+            let rest = path.strip_prefix(inside.trim_end_matches('/'))?;
+            let fits = rest.is_empty() || rest.starts_with('/');
+            fits.then(|| outside.clone().map(|outside| format!("{outside}{rest}")))
+        });
+        let mut hints: Vec<Fact<String>> = outside.collect();
+        hints.extend(served_name(invocation));
+        hints
+    }
+}
+
+/// The first name that the model is served under.
+fn served_name(invocation: &Invocation) -> Option<Fact<String>> {
+    const FLAGS: [&str; 3] = ["--served-model-name", "--served_model_name", "--alias"];
+    let mut words = invocation.args.iter();
+    while let Some(word) = words.next() {
+        match word.value.split_once('=') {
+            Some((flag, name)) if FLAGS.contains(&flag) => {
+                return Some(word.clone().map(|_| name.to_owned()));
+            }
+            None if FLAGS.contains(&word.value.as_str()) => return words.next().cloned(),
+            _ => {}
+        }
+    }
+    invocation.settings.get("served_model_name").cloned()
 }
 
 /// What a container starts.

@@ -8,21 +8,24 @@ mod accelerators;
 pub mod command;
 pub mod compose;
 pub mod container;
+pub mod custom;
 pub mod dstack;
 mod filled;
 #[cfg(test)]
 mod fixtures;
+mod keys;
 pub mod kubernetes;
 pub mod llama_swap;
 pub mod local_ai;
 pub mod modelfile;
 pub mod option_files;
 pub mod own;
+mod plain_keys;
 pub mod read;
-mod scalars;
 pub mod skypilot;
 pub mod tabby;
 pub mod truss;
+pub mod values;
 mod world;
 
 pub use accelerators::{AcceleratorKind, Accelerators, Count};
@@ -198,6 +201,58 @@ pub const READERS: &[Reader] = &[
         read: |input| own::read(input.source().id(), input.root),
     },
     Reader {
+        recognizes: kubernetes::kustomize::recognizes,
+        read: kubernetes::kustomize::read,
+    },
+    Reader {
+        recognizes: kubernetes::kustomize::recognizes_operations,
+        read: kubernetes::kustomize::read_operations,
+    },
+    Reader {
+        recognizes: custom::vllm_runtime::recognizes,
+        read: custom::vllm_runtime::read,
+    },
+    Reader {
+        recognizes: custom::kubeai::recognizes,
+        read: custom::kubeai::read,
+    },
+    Reader {
+        recognizes: custom::kaito::recognizes,
+        read: custom::kaito::read,
+    },
+    Reader {
+        recognizes: custom::nim::recognizes,
+        read: custom::nim::read,
+    },
+    Reader {
+        recognizes: custom::llmaz::recognizes,
+        read: custom::llmaz::read,
+    },
+    Reader {
+        recognizes: custom::llmkube::recognizes,
+        read: custom::llmkube::read,
+    },
+    Reader {
+        recognizes: custom::dynamo::recognizes,
+        read: custom::dynamo::read,
+    },
+    Reader {
+        recognizes: custom::ray::recognizes,
+        read: custom::ray::read,
+    },
+    Reader {
+        recognizes: custom::bento::recognizes,
+        read: custom::bento::read,
+    },
+    Reader {
+        recognizes: values::recognizes_release,
+        read: values::read_release,
+    },
+    Reader {
+        recognizes: values::recognizes_llm_d,
+        read: values::read_llm_d,
+    },
+    Reader {
         recognizes: compose::recognizes,
         read: compose::read,
     },
@@ -228,6 +283,19 @@ pub const READERS: &[Reader] = &[
     Reader {
         recognizes: option_files::recognizes,
         read: option_files::read,
+    },
+    Reader {
+        recognizes: values::recognizes,
+        read: values::read,
+    },
+    Reader {
+        recognizes: kubernetes::recognizes_list,
+        read: kubernetes::read_list,
+    },
+    // Last, for it takes every object that keeps pods.
+    Reader {
+        recognizes: kubernetes::recognizes,
+        read: kubernetes::read,
     },
 ];
 

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::kubernetes::kustomize::Overlays;
 use crate::source::tree::{Document, Node, Shape, Tree};
 use crate::source::{FileId, SourceFile, Sources};
 
@@ -43,6 +44,8 @@ pub struct World {
     objects: HashMap<(String, String), Vec<Address>>,
     /// Texts that are no manifests but that manifests read: `.env` files, by normalized path.
     companions: BTreeMap<PathBuf, Arc<SourceFile>>,
+    /// What kustomizations do to other files, once somebody asks.
+    overlays: OnceLock<Overlays>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +77,7 @@ impl World {
             by_path: HashMap::new(),
             objects: HashMap::new(),
             companions,
+            overlays: OnceLock::new(),
         };
         for (position, file) in files.iter().enumerate() {
             world
@@ -94,6 +98,11 @@ impl World {
         }
         world.files = files;
         world
+    }
+
+    /// What the kustomizations of the run do to its other files.
+    pub(crate) fn overlays(&self) -> &Overlays {
+        self.overlays.get_or_init(|| Overlays::new(self))
     }
 
     /// Every text of the run.

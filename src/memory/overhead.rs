@@ -43,6 +43,8 @@ pub struct Coefficients {
     pub high_share: f64,
     /// Added to the upper bound. Bytes.
     pub high_bytes: f64,
+    /// What the user says instead, whatever the load.
+    pub given: Option<Overhead>,
 }
 
 /// What a deployment asks of the engine at most. Counts are those of one rank where they differ.
@@ -91,6 +93,9 @@ impl Load {
 impl Coefficients {
     /// The estimate for a load.
     pub fn estimate(&self, load: &Load) -> Overhead {
+        if let Some(given) = self.given {
+            return given;
+        }
         let only = |condition: bool, bytes: f64| if condition { bytes } else { 0.0 };
         let fixed = self.base_bytes
             + self.doubling_bytes * (load.tensor.max(1) as f64).log2()
@@ -137,6 +142,7 @@ mod tests {
         low_share: 0.5,
         high_share: 2.0,
         high_bytes: 7.0,
+        given: None,
     };
 
     #[test]

@@ -3,15 +3,18 @@
 //!
 //! Made by [`parameters`](super::parameters) from config.json. Plain arithmetic from here on; no file is read.
 
+use std::collections::BTreeSet;
+
 use crate::memory::product;
 
+use super::scheme::{Scheme, Stored};
 use super::{Component, Dtype, Quantization};
 
 /// Rows to which vLLM pads the vocabulary (`vocab_parallel_embedding.py::DEFAULT_VOCAB_PADDING_SIZE`, 0.33).
 const VOCAB_PADDING: u64 = 64;
 
 /// All tensors of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Census {
     /// Groups of equal tensors.
     pub parts: Vec<Part>,
@@ -22,7 +25,7 @@ pub struct Census {
 }
 
 /// Equal tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     /// What they belong to.
     pub component: Component,
@@ -38,6 +41,8 @@ pub struct Part {
     pub quantizable: bool,
     /// True when vLLM keeps it in 32-bit floats whatever the model's type.
     pub wide: bool,
+    /// How it is stored, where not as the checkpoint's format says.
+    pub stored: Option<Stored>,
     /// False for what engines hold beside the parameters: buffers, and projections that exist only in memory.
     pub counted: bool,
 }
@@ -92,6 +97,16 @@ pub enum Split {
     Expert,
 }
 
+impl Place {
+    /// The layers; none for what stands outside them.
+    fn layers(&self) -> &[u32] {
+        match self {
+            Self::Layers(layers) => layers,
+            Self::First | Self::Last => &[],
+        }
+    }
+}
+
 impl PartKind {
     /// Elements of one tensor.
     pub fn elements(self) -> u64 {
@@ -116,10 +131,112 @@ impl Part {
     pub fn elements(&self) -> u64 {
         self.kind.elements().saturating_mul(self.count())
     }
+}
 
-    fn bytes_of_one(&self, dtype: Dtype) -> u64 {
-        let bytes = if self.wide { 4 } else { dtype.bits() / 8 };
-        self.kind.elements().saturating_mul(bytes)
+/// How a model is dealt out. Every number at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranks {
+    /// Ranks that share each layer.
+    pub tensor: u64,
+    /// Ranks that share the attention of a layer; fewer than `tensor` where groups of ranks attend for
+    /// different requests.
+    pub attention: u64,
+    /// Stages that share the layers.
+    pub pipeline: u64,
+    /// Ranks that share the routed experts: those of other replicas too, where they serve together.
+    pub experts: u64,
+    /// True where a rank holds whole experts, false where it holds a part of each.
+    pub whole_experts: bool,
+}
+
+/// What engines pad the matrices of routed experts to, in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertPadding {
+    /// Width of the residual stream, which is padded to a multiple of [`ExpertPadding::stream_step`].
+    pub stream: u64,
+    /// Multiple for the stream.
+    pub stream_step: u64,
+    /// Multiple for a rank's part of the inner width.
+    pub inner_step: u64,
+}
+
+/// How tensors are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Storage<'a> {
+    /// The format of what is quantized.
+    pub format: Option<&'a Quantization>,
+    /// True for the checkpoint's own format: what it stores otherwise counts.
+    pub published: bool,
+    /// The type of everything else.
+    pub dtype: Dtype,
+    /// Padding of quantized experts.
+    pub padding: Option<ExpertPadding>,
+}
+
+impl Storage<'_> {
+    /// Nothing quantized.
+    pub fn plain(dtype: Dtype) -> Self {
+        Self {
+            format: None,
+            published: false,
+            dtype,
+            padding: None,
+        }
+    }
+
+    /// The format of a tensor; `None` for the plain type.
+    pub fn format_of<'f>(&'f self, part: &'f Part) -> Option<&'f Quantization> {
+        let format = self.format?;
+        match &part.stored {
+            Some(Stored::Plain) if self.published => None,
+            Some(Stored::As(own)) if self.published => Some(own),
+            _ => is_quantized(part, format).then_some(format),
+        }
+    }
+
+    /// One tensor as a checkpoint stores it.
+    fn quantized(&self, part: &Part) -> u64 {
+        match (self.format_of(part), part.kind) {
+            (Some(format), PartKind::Linear { input, output }) => {
+                quantized_bytes(format, input, output, self.dtype)
+            }
+            (Some(format), PartKind::Embedding { rows, width }) => {
+                quantized_bytes(format, width, rows, self.dtype)
+            }
+            _ => part.kind.elements().saturating_mul(self.dtype.bits() / 8),
+        }
+    }
+
+    /// One tensor as an engine holds it.
+    fn bytes_of_one(&self, part: &Part) -> u64 {
+        if part.wide {
+            return part.kind.elements().saturating_mul(4);
+        }
+        self.quantized(part)
+    }
+
+    /// A rank's part of one expert's matrix.
+    fn expert_bytes(&self, part: &Part, ranks: u64) -> u64 {
+        let (Some(padding), Some(format), PartKind::Linear { input, output }) =
+            (self.padding, self.format_of(part), part.kind)
+        else {
+            return self.bytes_of_one(part) / ranks;
+        };
+        let padded = |width: u64| {
+            if width == padding.stream {
+                width.next_multiple_of(padding.stream_step.max(1))
+            } else {
+                width.div_ceil(ranks).next_multiple_of(padding.inner_step.max(1))
+            }
+        };
+        // A matrix as wide as it is high: the side that is not the stream is the inner one.
+        let (input, output) = if input == output {
+            let inner = input.div_ceil(ranks).next_multiple_of(padding.inner_step.max(1));
+            (padded(input), inner)
+        } else {
+            (padded(input), padded(output))
+        };
+        quantized_bytes(format, input, output, self.dtype)
     }
 }
 
@@ -134,29 +251,79 @@ impl Census {
         self.sum(|part| part.counted && part.component == component, Part::elements)
     }
 
+    /// Notes what the published checkpoint stores otherwise than in its one format. `width` is that of the
+    /// residual stream, by which output projections are told from the others.
+    /// `beside` says that experts stand beside the dense layer (Gemma 4), not inside of `mlp`.
+    pub fn note(&mut self, scheme: &Scheme, width: u64, beside: bool) {
+        let sparse: BTreeSet<u32> = self
+            .parts
+            .iter()
+            .filter(|part| part.split == Split::Expert)
+            .flat_map(|part| part.place.layers().to_vec())
+            .collect();
+        let parts = std::mem::take(&mut self.parts);
+        for part in parts {
+            if !part.quantizable || part.place.layers().is_empty() {
+                self.parts.push(part);
+                continue;
+            }
+            let mut kinds: Vec<(Option<Stored>, Vec<u32>)> = Vec::new();
+            for layer in part.place.layers() {
+                let names = module_names(&part, width, sparse.contains(layer), beside);
+                let stored = scheme.of(u64::from(*layer), names);
+                match kinds.iter_mut().find(|(kind, _)| *kind == stored) {
+                    Some((_, layers)) => layers.push(*layer),
+                    None => kinds.push((stored, vec![*layer])),
+                }
+            }
+            self.parts.extend(kinds.into_iter().map(|(stored, layers)| Part {
+                stored,
+                place: Place::Layers(layers),
+                ..part.clone()
+            }));
+        }
+    }
+
     /// Bytes of the weights in a quantized format: linear layers in the format, all else in `dtype`.
     pub fn bytes(&self, format: &Quantization, dtype: Dtype) -> u64 {
+        self.checkpoint_bytes(&Storage {
+            format: Some(format),
+            ..Storage::plain(dtype)
+        })
+    }
+
+    /// The same for the published format, whose exceptions count.
+    pub fn published_bytes(&self, format: &Quantization, dtype: Dtype) -> u64 {
+        self.checkpoint_bytes(&Storage {
+            format: Some(format),
+            published: true,
+            ..Storage::plain(dtype)
+        })
+    }
+
+    fn checkpoint_bytes(&self, storage: &Storage<'_>) -> u64 {
         self.sum(
             |part| part.counted,
-            |part| {
-                let one = match part.kind {
-                    PartKind::Linear { input, output } if is_quantized(part, format) => {
-                        quantized_bytes(format, input, output, dtype)
-                    }
-                    PartKind::Embedding { rows, width } if is_quantized(part, format) => {
-                        quantized_bytes(format, width, rows, dtype)
-                    }
-                    kind => kind.elements().saturating_mul(dtype.bits() / 8),
-                };
-                one.saturating_mul(part.count())
-            },
+            |part| storage.quantized(part).saturating_mul(part.count()),
         )
     }
 
     /// Bytes that the fullest rank holds when vLLM divides the model over `tp` tensor-parallel and `pp`
-    /// pipeline-parallel ranks. `expert_parallel` gives each rank whole experts.
+    /// pipeline-parallel ranks, all tensors in `dtype`. `expert_parallel` gives each rank whole experts.
     pub fn rank_bytes(&self, tp: u64, pp: u64, expert_parallel: bool, dtype: Dtype) -> u64 {
-        let stages = stages(self.num_layers, pp.max(1));
+        let ranks = Ranks {
+            tensor: tp,
+            attention: tp,
+            pipeline: pp,
+            experts: tp,
+            whole_experts: expert_parallel,
+        };
+        self.rank_bytes_in(&ranks, &Storage::plain(dtype))
+    }
+
+    /// Bytes that the fullest rank holds of the weights in a format.
+    pub fn rank_bytes_in(&self, ranks: &Ranks, storage: &Storage<'_>) -> u64 {
+        let stages = stages(self.num_layers, ranks.pipeline.max(1));
         let last = stages.len().saturating_sub(1);
         let bytes_of_stage = |(index, stage): (usize, &std::ops::Range<u64>)| {
             self.sum(
@@ -173,11 +340,20 @@ impl Census {
                         Place::Last if index == last => part.each,
                         Place::First | Place::Last => 0,
                     };
-                    rank_share(part, here, tp.max(1), expert_parallel, dtype)
+                    rank_share(part, here, ranks, storage)
                 },
             )
         };
         stages.iter().enumerate().map(bytes_of_stage).max().unwrap_or(0)
+    }
+
+    /// Bytes that a rank holds of the last decoder layer, like which the layers that predict further tokens are.
+    pub fn last_layer_bytes_in(&self, ranks: &Ranks, storage: &Storage<'_>) -> u64 {
+        let last = self.num_layers.saturating_sub(1);
+        self.sum(
+            |part| part.place.layers().iter().any(|layer| u64::from(*layer) == last),
+            |part| rank_share(part, part.each, ranks, storage),
+        )
     }
 
     fn sum(&self, keep: impl Fn(&Part) -> bool, size: impl Fn(&Part) -> u64) -> u64 {
@@ -205,12 +381,22 @@ fn stages(layers: u64, pp: u64) -> Vec<std::ops::Range<u64>> {
 }
 
 /// Bytes of `tensors` equal tensors on one rank.
-fn rank_share(part: &Part, tensors: u64, tp: u64, expert_parallel: bool, dtype: Dtype) -> u64 {
-    let whole = part.bytes_of_one(dtype);
+fn rank_share(part: &Part, tensors: u64, ranks: &Ranks, storage: &Storage<'_>) -> u64 {
+    let tp = match part.component {
+        Component::Attention => ranks.attention.max(1),
+        _ => ranks.tensor.max(1),
+    };
+    let whole = storage.bytes_of_one(part);
     match part.split {
         Split::Replicated => whole.saturating_mul(tensors),
-        Split::Expert if expert_parallel => whole.saturating_mul(tensors.div_ceil(tp)),
-        Split::Even | Split::Expert => (whole / tp).saturating_mul(tensors),
+        Split::Expert if ranks.whole_experts => {
+            let experts = tensors.div_ceil(ranks.experts.max(1));
+            storage.expert_bytes(part, 1).saturating_mul(experts)
+        }
+        Split::Expert => storage
+            .expert_bytes(part, ranks.experts.max(1))
+            .saturating_mul(tensors),
+        Split::Even => (whole / tp).saturating_mul(tensors),
         Split::Heads(heads) => {
             let heads = heads.max(1);
             (whole / heads)
@@ -218,7 +404,7 @@ fn rank_share(part: &Part, tensors: u64, tp: u64, expert_parallel: bool, dtype: 
                 .saturating_mul(tensors)
         }
         Split::Vocab => {
-            let bytes = dtype.bits() / 8;
+            let bytes = storage.dtype.bits() / 8;
             let padded = |rows: u64, width: u64| {
                 let rows = rows.div_ceil(VOCAB_PADDING).saturating_mul(VOCAB_PADDING);
                 product(&[rows / tp, width, bytes, tensors])
@@ -229,6 +415,40 @@ fn rank_share(part: &Part, tensors: u64, tp: u64, expert_parallel: bool, dtype: 
                 PartKind::Other { elements } => padded(elements, 1),
             }
         }
+    }
+}
+
+/// The names that a matrix goes by in the layers of common families, for the lists of quantizers.
+fn module_names(part: &Part, width: u64, sparse: bool, beside: bool) -> &'static [&'static str] {
+    let back = matches!(part.kind, PartKind::Linear { output, .. } if output == width);
+    match (part.component, back) {
+        (Component::Attention, true) => &["self_attn.o_proj", "attn.wo_b", "mixer.o_proj", "attention.dense"],
+        (Component::Attention, false) => &[
+            "self_attn.q_proj",
+            "self_attn.q_b_proj",
+            "attn.wq_b",
+            "mixer.q_proj",
+        ],
+        (Component::Recurrent, true) => &["linear_attn.out_proj", "mixer.out_proj", "mamba.out_proj"],
+        (Component::Recurrent, false) => &["linear_attn.in_proj_qkv", "mixer.in_proj", "mamba.in_proj"],
+        (Component::Experts, _) if beside => &["experts.0.up_proj", "moe.experts.0.up_proj"],
+        (Component::Experts, _) => &[
+            "mlp.experts.0.up_proj",
+            "block_sparse_moe.experts.0.w1",
+            "feed_forward.experts.up_proj",
+            "ffn.experts.0.w1",
+            "mixer.experts.0.up_proj",
+            "moe.up_proj",
+        ],
+        (Component::Mlp, _) if sparse && !beside => &[
+            "mlp.shared_experts.up_proj",
+            "mlp.shared_expert.up_proj",
+            "ffn.shared_experts.w1",
+            "feed_forward.shared_expert.up_proj",
+            "mixer.shared_experts.up_proj",
+        ],
+        (Component::Mlp, _) => &["mlp.up_proj", "ffn.w1", "feed_forward.up_proj", "mixer.up_proj"],
+        _ => &[],
     }
 }
 
@@ -333,6 +553,7 @@ impl Tally {
                     && known.kind == part.kind
                     && known.each == part.each
                     && known.split == part.split
+                    && known.stored == part.stored
                     && (known.quantizable, known.wide, known.counted)
                         == (part.quantizable, part.wide, part.counted)
             };
@@ -439,6 +660,7 @@ impl Batch {
             place: self.place.clone(),
             split,
             quantizable,
+            stored: None,
             wide: false,
             counted: true,
         });

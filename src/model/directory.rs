@@ -6,13 +6,13 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::component::ExtraLayers;
 use super::config::{self, ConfigFacts};
 use super::quantization::{self, Quantization};
+use super::scheme::Scheme;
 use super::shards::{self, display_in};
 use super::text::{self, CONFIG_INCOMPLETE, FILE_UNREADABLE, JsonText};
 use super::weights::{Packing, Packings, Reading};
@@ -44,6 +44,13 @@ const MODEL_KEYS: &[&str] = &[
 
 /// Keys under which a config nests the model that generates text.
 const NESTED: &[&str] = &["text_config", "llm_config", "language_config", "thinker_config"];
+
+/// Files that quantizers write beside a silent config.json, and the method of each.
+pub const QUANTIZER_FILES: &[(&str, &str)] = &[
+    ("hf_quant_config.json", "modelopt"),
+    ("quantize_config.json", "gptq"),
+    ("quant_config.json", "awq"),
+];
 
 /// True for a directory whose config.json is one of a model, as far as a glance tells: weights beside it, or a
 /// model's key in its first 64 KiB. [`load`] decides.
@@ -106,8 +113,17 @@ impl Visit<'_> {
             self.findings.clear();
             return None;
         }
-        let quantization = self.quantization(&config);
-        let facts = config::read(&config.file);
+        let (quantization, section) = self.quantization(&config).unzip();
+        let mut facts = config::read(&config.file);
+        let width = facts.dims.hidden_size.as_ref().map_or(0, |fact| fact.value);
+        let scheme = section.flatten().and_then(|section| Scheme::read(&section, json));
+        if let (Some(census), Some(scheme)) = (&mut facts.census, scheme) {
+            let beside = facts
+                .model_type
+                .as_ref()
+                .is_some_and(|kind| kind.value.starts_with("gemma4"));
+            census.note(&scheme, width, beside);
+        }
         let reading = reading(json, &facts, quantization.as_ref().map(|fact| &fact.value));
         let weighed = shards::weigh(self.sources, self.dir, self.display, &reading);
         self.bytes_read = self.bytes_read.saturating_add(weighed.bytes_read);
@@ -130,6 +146,7 @@ impl Visit<'_> {
             weights: weighed.weights,
             gguf: None,
             config: Some(facts.json),
+            assumptions: Vec::new(),
             bytes_read: self.bytes_read,
         })
     }
@@ -153,24 +170,26 @@ impl Visit<'_> {
         }
     }
 
-    /// The published quantization, from config.json or, where that is silent, from the files that quantizers
+    /// The published quantization and the section that states it, from config.json or, where that is silent, from the files that quantizers
     /// write beside it.
-    fn quantization(&mut self, config: &JsonText) -> Option<Fact<Quantization>> {
-        const BESIDE: &[(&str, &str)] = &[
-            ("hf_quant_config.json", "modelopt"),
-            ("quantize_config.json", "gptq"),
-            ("quant_config.json", "awq"),
-        ];
+    fn quantization(&mut self, config: &JsonText) -> Option<(Fact<Quantization>, Option<Value>)> {
         if config.json.as_ref().is_some_and(states_quantization) {
             let tree = Tree::parse(&config.file);
             let root = tree.documents.first().map(Document::root);
-            let found = root.and_then(|root| quantization::read(root, None));
-            if found.is_some() {
-                return found;
+            if let Some(found) = root.and_then(|root| quantization::read(root, None)) {
+                let section = config.json.as_ref().and_then(section);
+                return Some((found, section.cloned()));
             }
         }
-        let mut there = BESIDE.iter().filter(|(name, _)| self.dir.join(name).exists());
-        there.find_map(|(name, method)| beside(&self.read(name)?.file, method))
+        let mut there = QUANTIZER_FILES.iter().filter(|(name, _)| self.dir.join(name).exists());
+        there.find_map(|(name, method)| {
+            let text = self.read(name)?;
+            let found = beside(&text.file, method)?;
+            let section = text
+                .json
+                .map(|json| json.get("quantization").cloned().unwrap_or(json));
+            Some((found, section))
+        })
     }
 }
 
@@ -233,14 +252,20 @@ fn states_quantization(json: &Value) -> bool {
     levels(json).any(|level| keys.iter().any(|key| level.get(key).is_some()))
 }
 
-fn beside(file: &Arc<SourceFile>, method: &str) -> Option<Fact<Quantization>> {
+/// The section of config.json that states the quantization.
+fn section(json: &Value) -> Option<&Value> {
+    let keys = ["quantization_config", "compression_config"];
+    levels(json).find_map(|level| keys.iter().find_map(|key| level.get(key)))
+}
+
+pub(super) fn beside(file: &SourceFile, method: &str) -> Option<Fact<Quantization>> {
     let tree = Tree::parse(file);
     let root = tree.documents.first()?.root();
     quantization::read_section(root.get("quantization").unwrap_or(root), method)
 }
 
 /// What the config says of how its tensors are to be read.
-fn reading(json: &Value, facts: &ConfigFacts, quantization: Option<&Quantization>) -> Reading {
+pub(super) fn reading(json: &Value, facts: &ConfigFacts, quantization: Option<&Quantization>) -> Reading {
     let first = facts
         .dims
         .num_layers

@@ -5,6 +5,7 @@
 //! bytes. Knows nothing of machines or engines.
 
 pub mod advise;
+pub mod catalog;
 pub mod census;
 pub mod component;
 pub mod config;
@@ -13,10 +14,13 @@ pub mod gguf;
 pub mod index;
 pub(crate) mod layout;
 pub(crate) mod parameters;
+pub mod name;
 pub mod pointer;
 pub mod quantization;
+pub mod record;
 pub mod safetensors;
-mod shards;
+pub mod scheme;
+pub(crate) mod shards;
 mod text;
 pub mod weights;
 
@@ -79,6 +83,8 @@ pub struct Model {
     pub gguf: Option<GgufFacts>,
     /// The whole of config.json (as JSON) for engines that read fields of their own; `None` for GGUF.
     pub config: Option<serde_json::Value>,
+    /// What was assumed to know it by its name; scenarios repeat it.
+    pub assumptions: Vec<String>,
     /// Bytes read from disk to know all this.
     pub bytes_read: u64,
 }
@@ -108,6 +114,7 @@ impl Model {
             weights: Weights::default(),
             gguf: None,
             config: None,
+            assumptions: Vec::new(),
             bytes_read: 0,
         }
     }
@@ -172,7 +179,9 @@ pub struct Weights {
 }
 
 /// What a tensor belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Component {
     /// Input embeddings.
@@ -256,7 +265,8 @@ pub struct GgufFacts {
 }
 
 /// A metadata value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum GgufValue {
     /// Any integer type.
     Integer(i128),

@@ -7,14 +7,15 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fact::Fact;
 use crate::source::Span;
 use crate::source::tree::{Node, Shape};
 
 /// A weight format with the numbers that decide its bytes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Quantization {
     /// The method as engines name it: `gptq`, `awq`, `fp8`, `compressed-tensors`, `modelopt`, `mxfp4`,
     /// `bitsandbytes`, `mlx`, `q4_K_M`, ...
@@ -24,8 +25,10 @@ pub struct Quantization {
     pub bits: f64,
     /// Weights that share a scale (16,384 for blocks of 128 x 128); `None` for per-tensor and per-channel
     /// scales.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_size: Option<u64>,
     /// True for float elements (fp8, nvfp4, mxfp4), false for integers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub float: bool,
 }
 

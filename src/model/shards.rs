@@ -89,23 +89,13 @@ struct Index {
     text: String,
 }
 
-/// The index that transformers and vLLM look for first; Mistral's own has another name.
 fn read_index(
     sources: &Sources,
     directory: &Directory<'_>,
     names: &BTreeSet<String>,
     weighed: &mut Weighed,
 ) -> Option<Index> {
-    let known = [
-        "model.safetensors.index.json",
-        "consolidated.safetensors.index.json",
-    ];
-    let name = known.into_iter().find(|name| names.contains(*name)).or_else(|| {
-        let other = names
-            .iter()
-            .find(|name| name.ends_with(".safetensors.index.json"));
-        other.map(String::as_str)
-    })?;
+    let name = index_name(names)?;
     let display = directory.display(name);
     let bytes = match text::bytes(&directory.path.join(name), &display) {
         Ok(bytes) => bytes,
@@ -157,26 +147,50 @@ impl Set {
     /// `filter_duplicate_safetensors_files`); without an index, one family of names, so that a consolidated
     /// or a differently typed copy beside the shards is not counted twice.
     fn choose(directory: &Directory<'_>, names: &BTreeSet<String>, index: Option<Index>) -> Self {
-        let family = family(names);
-        let listed: Vec<String> = index
-            .iter()
-            .flat_map(|index| &index.content.shards)
-            .filter(|name| stays_inside(name))
-            .cloned()
-            .collect();
-        let any_there = listed.iter().any(|name| directory.path.join(name).exists());
-        if any_there || family.is_empty() {
-            Self {
-                shards: listed,
-                index,
-            }
-        } else {
-            Self {
-                shards: with_absent_numbers(family),
-                index: None,
-            }
+        let content = index.as_ref().map(|index| &index.content);
+        let is_there = |name: &str| directory.path.join(name).exists();
+        let (shards, by_index) = choose(names, content, is_there);
+        Self {
+            shards,
+            index: index.filter(|_| by_index),
         }
     }
+}
+
+/// The names of a checkpoint's safetensors files, and whether the index gave them. `names` are the files beside
+/// the config; `is_there` tells of any path below it.
+pub(crate) fn choose(
+    names: &BTreeSet<String>,
+    index: Option<&ShardIndex>,
+    is_there: impl Fn(&str) -> bool,
+) -> (Vec<String>, bool) {
+    let family = family(names);
+    let listed: Vec<String> = index
+        .iter()
+        .flat_map(|index| &index.shards)
+        .filter(|name| stays_inside(name))
+        .cloned()
+        .collect();
+    if family.is_empty() || listed.iter().any(|name| is_there(name)) {
+        (listed, true)
+    } else {
+        (with_absent_numbers(family), false)
+    }
+}
+
+/// The index that transformers and vLLM look for first; Mistral's own has another name.
+pub(crate) fn index_name(names: &BTreeSet<String>) -> Option<&str> {
+    let known = [
+        "model.safetensors.index.json",
+        "consolidated.safetensors.index.json",
+    ];
+    let first = known.into_iter().find(|name| names.contains(*name));
+    first.or_else(|| {
+        let other = names
+            .iter()
+            .find(|name| name.ends_with(".safetensors.index.json"));
+        other.map(String::as_str)
+    })
 }
 
 /// An index is input: it must not lead out of its directory.
@@ -484,7 +498,7 @@ fn weigh_pickles(directory: &Directory<'_>, names: &BTreeSet<String>, weighed: &
 }
 
 /// The first family of `PyTorch` files that has a member.
-fn pickles(names: &BTreeSet<String>) -> Vec<&str> {
+pub(crate) fn pickles(names: &BTreeSet<String>) -> Vec<&str> {
     let ends = |name: &str, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let transformers = |name: &str| name.starts_with("pytorch_model") && ends(name, &[".bin"]);
     let original = |name: &str| name.starts_with("consolidated") && ends(name, &[".pth", ".pt"]);

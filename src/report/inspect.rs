@@ -177,6 +177,7 @@ fn add_bar(out: &mut String, estimate: &Estimate, width: usize) {
     out.push_str("]\n");
     for (fill, name, amount) in parts {
         let band = match name {
+            "overhead" if estimate.overhead.low == estimate.overhead.high => "(as given)".to_owned(),
             "overhead" => format!(
                 "  (estimate: {} to {})",
                 bytes(estimate.overhead.low),

@@ -5,10 +5,13 @@
 
 mod excerpt;
 mod github;
+mod gitlab;
 mod group;
+mod html;
 mod human;
 pub mod inspect;
 mod json;
+mod junit;
 mod markdown;
 mod place;
 mod sarif;
@@ -152,19 +155,28 @@ pub enum OutputFormat {
     Sarif,
     /// Annotations of a GitHub workflow run.
     Github,
+    /// GitLab's Code Quality report.
+    Gitlab,
+    /// `JUnit` XML.
+    Junit,
     /// A job summary.
     Markdown,
+    /// One page for a browser.
+    Html,
 }
 
 impl OutputFormat {
     /// Every format, in the order of the help text.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Human,
         Self::Short,
         Self::Json,
         Self::Sarif,
         Self::Github,
+        Self::Gitlab,
+        Self::Junit,
         Self::Markdown,
+        Self::Html,
     ];
 
     /// The name on the command line.
@@ -175,7 +187,10 @@ impl OutputFormat {
             Self::Json => "json",
             Self::Sarif => "sarif",
             Self::Github => "github",
+            Self::Gitlab => "gitlab",
+            Self::Junit => "junit",
             Self::Markdown => "markdown",
+            Self::Html => "html",
         }
     }
 
@@ -215,6 +230,9 @@ pub fn render(report: &Report, format: OutputFormat, options: &RenderOptions) ->
         OutputFormat::Json => json::render(report),
         OutputFormat::Sarif => sarif::render(report),
         OutputFormat::Github => github::render(report),
+        OutputFormat::Gitlab => gitlab::render(report),
+        OutputFormat::Junit => junit::render(report),
         OutputFormat::Markdown => markdown::render(report),
+        OutputFormat::Html => html::render(report),
     }
 }

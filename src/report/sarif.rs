@@ -13,6 +13,7 @@ use super::json::to_text;
 use super::place::{Place, path_of};
 use super::{Report, RuleSummary};
 use crate::finding::{Edit, Finding, Label, Severity};
+use crate::fingerprint::Numbering;
 use crate::source::{Sources, Span};
 
 /// The schema that the output follows.
@@ -21,16 +22,16 @@ const SCHEMA: &str =
 /// The name that relative paths hang on.
 const ROOT: &str = "SRCROOT";
 /// The name of our fingerprint; a new recipe gets a new number.
-const FINGERPRINT: &str = "oomlint/v1";
+const FINGERPRINT: &str = "oomlint/v2";
 
 /// The whole report as one SARIF run.
 pub(super) fn render(report: &Report) -> String {
     let rules = Rules::of(report);
-    let mut seen = BTreeMap::new();
+    let mut numbering = Numbering::default();
     let results = report
         .findings
         .iter()
-        .map(|finding| ResultView::new(report, &rules, finding, &mut seen))
+        .map(|finding| ResultView::new(report, &rules, finding, &mut numbering))
         .collect();
     to_text(&Log {
         schema: SCHEMA,
@@ -226,12 +227,7 @@ struct ResultView<'a> {
 }
 
 impl<'a> ResultView<'a> {
-    fn new(
-        report: &'a Report,
-        rules: &Rules<'a>,
-        finding: &'a Finding,
-        seen: &mut BTreeMap<u64, usize>,
-    ) -> Self {
+    fn new(report: &'a Report, rules: &Rules<'a>, finding: &'a Finding, numbering: &mut Numbering) -> Self {
         let sources = &report.sources;
         let related = finding.related.iter().enumerate();
         Self {
@@ -243,7 +239,7 @@ impl<'a> ResultView<'a> {
             related_locations: related
                 .filter_map(|(id, label)| Location::of_label(sources, label, Some(id)))
                 .collect(),
-            partial_fingerprints: BTreeMap::from([(FINGERPRINT, fingerprint(report, finding, seen))]),
+            partial_fingerprints: BTreeMap::from([(FINGERPRINT, numbering.next(report, finding))]),
             suppressions: finding.suppressed.as_deref().map(|reason| {
                 [Suppression {
                     kind: "inSource",
@@ -452,34 +448,6 @@ fn replacement<'a>(sources: &Sources, edit: &'a Edit) -> Option<(String, Replace
     Some((place.path().to_owned(), replacement))
 }
 
-/// What stays the same about a finding when lines move: the rule, the file, and the deployment it speaks of or
-/// else the characters it points at. Findings that share all three are numbered.
-fn fingerprint(report: &Report, finding: &Finding, seen: &mut BTreeMap<u64, usize>) -> String {
-    let sources = &report.sources;
-    let path = path_of(sources, finding).unwrap_or_default();
-    let subject = finding
-        .deployment
-        .and_then(|at| report.deployments.get(at))
-        .map(|deployed| deployed.deployment.name.value.clone())
-        .or_else(|| finding.primary.as_ref().map(|label| sources.slice(label.span)))
-        .unwrap_or_default();
-    let hash = fnv1a(&[&finding.rule, &path, &subject]);
-    let number = seen.entry(hash).or_insert(0);
-    *number += 1;
-    format!("{hash:016x}:{number}")
-}
-
-/// FNV-1a over parts kept apart by a byte that no text holds. The standard library's hash may change between
-/// releases, and fingerprints must not.
-fn fnv1a(parts: &[&str]) -> u64 {
-    let bytes = parts
-        .iter()
-        .flat_map(|part| part.bytes().chain(std::iter::once(0xff)));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -489,11 +457,5 @@ mod tests {
         assert_eq!(percent_encode("a b/ü#1?%.yaml"), "a%20b/%C3%BC%231%3F%25.yaml");
         assert_eq!(ArtifactLocation::new("/etc/x.yaml").uri, "file:///etc/x.yaml");
         assert_eq!(ArtifactLocation::new("/etc/x.yaml").uri_base_id, None);
-    }
-
-    #[test]
-    fn fingerprints_keep_their_recipe() {
-        assert_eq!(fnv1a(&[]), 0xcbf2_9ce4_8422_2325);
-        assert_ne!(fnv1a(&["ab", "c"]), fnv1a(&["a", "bc"]));
     }
 }

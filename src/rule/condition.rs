@@ -3,21 +3,18 @@
 //! In: the text of `when`. Out: a [`Condition`] in which every name is a known fact, every operator has types
 //! that it takes, and the whole is true or false; or problems with their exact characters. CEL itself checks
 //! nothing before it runs and mixes no int with double, so the types are worked out here. Facts become plain
-//! identifiers of the expression (`estimate.certain_bytes`, and `?estimate.certain_bytes` for `has(...)`),
-//! which a resolver reads from the view when they are reached.
+//! identifiers of the expression (`estimate.certain_bytes`, and `?estimate.certain_bytes` for `has(...)`);
+//! [`super::evaluate`] runs it.
 
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
-use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelString};
-use cel::common::value::{CowVal, Val};
-use cel::context::VariableResolver;
+use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 use cel::parser::Parser;
-use cel::{Context, Env};
 
-use super::facts::{self, Kind, Scope, Value, View};
+use super::evaluate::{Expression, RELEASES, Release, Value};
+use super::facts::{self, FactDefinition, Kind, Scope, View};
 use super::{Problem, named_fact};
+use crate::engine::Version;
 use crate::nearest::did_you_mean;
 
 /// The longest condition in bytes.
@@ -30,35 +27,22 @@ const MAX_TOKENS: usize = 1000;
 /// The largest condition in nodes of its syntax tree, macros expanded.
 const MAX_NODES: usize = 500;
 /// How deep `all`, `exists`, `filter` and `map` may nest: each level multiplies the work.
-const MAX_NESTED_LOOPS: usize = 2;
+const MAX_NESTED_LOOPS: usize = 1;
 
 /// A checked condition.
 #[derive(Debug, Clone)]
 pub struct Condition {
     text: String,
-    expression: IdedExpr,
+    expression: Expression,
 }
 
 impl Condition {
     /// Reads and checks a condition; every problem carries its range in the text.
     pub(super) fn compile(text: &str, scope: Scope) -> Result<Self, Vec<Problem>> {
-        bounded(text).map_err(|problem| vec![problem])?;
-        let (mut expression, info) = Parser::default().parse_with_source_info(text).map_err(|errors| {
-            errors
-                .errors
-                .iter()
-                .take(1)
-                .map(|e| syntax(text, e.pos, &e.msg))
-                .collect::<Vec<_>>()
-        })?;
-        let mut checker = Checker::new(text, &info, scope);
-        let result = checker.check(&mut expression);
-        if checker.problems.is_empty() && result != Type::Bool {
+        let (expression, result) = compile(text, scope)?;
+        if !matches!(result, Type::Bool | Type::Any) {
             let message = format!("a condition is true or false, this is {}", result.words());
-            checker.problems.push(Problem::new(0..text.len(), message));
-        }
-        if !checker.problems.is_empty() {
-            return Err(checker.problems);
+            return Err(vec![Problem::new(0..text.len(), message)]);
         }
         Ok(Self {
             text: text.to_owned(),
@@ -73,54 +57,101 @@ impl Condition {
 
     /// True when it holds. A condition that cannot be worked out, because a fact is absent or a number
     /// overflows, does not hold.
-    pub(crate) fn holds(&self, context: &Context<'_, '_>) -> bool {
-        cel::Value::resolve_val(&self.expression, context)
-            .ok()
-            .and_then(|value| value.downcast_ref::<CelBool>().map(|truth| *truth.inner()))
-            .unwrap_or(false)
+    pub fn holds(&self, view: &View<'_>) -> bool {
+        self.expression.value(view) == Some(Value::Bool(true))
     }
 }
 
-/// The facts of one view as variables of CEL.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bound<'a>(pub(crate) View<'a>);
-
-static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-
-impl Bound<'_> {
-    /// What conditions run in; made once for all conditions on one view.
-    pub(crate) fn context(&self) -> Context<'_, '_> {
-        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        context.set_variable_resolver(self);
-        context
-    }
+/// A checked expression whose value a fix writes.
+#[derive(Debug, Clone)]
+pub struct Formula {
+    expression: Expression,
+    result: Type,
 }
 
-impl VariableResolver for Bound<'_> {
-    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        if let Some(path) = variable.strip_prefix('?') {
-            let fact = facts::find(path)?;
-            return Some(CowVal::owned(CelBool::from((fact.read)(&self.0).is_some())));
+impl Formula {
+    /// Reads and checks an expression of any type but a list.
+    pub(super) fn compile(text: &str, scope: Scope) -> Result<Self, Vec<Problem>> {
+        let (expression, result) = compile(text, scope)?;
+        if matches!(result, Type::List(_)) {
+            let message = "a list cannot be written into a file";
+            return Err(vec![Problem::new(0..text.len(), message)]);
         }
-        let fact = facts::find(variable)?;
-        Some(match (fact.read)(&self.0)? {
-            Value::Int(number) => CowVal::owned(CelInt::from(number)),
-            Value::Double(number) => CowVal::owned(CelDouble::from(number)),
-            Value::Bool(truth) => CowVal::owned(CelBool::from(truth)),
-            Value::Text(words) => CowVal::owned(CelString::from(words)),
-            Value::List(words) => {
-                let items = words
-                    .into_iter()
-                    .map(|word| Box::new(CelString::from(word)) as Box<dyn Val + 'b>);
-                CowVal::owned(CelList::from(items.collect::<Vec<_>>()))
+        Ok(Self { expression, result })
+    }
+
+    /// The fact, where it is nothing but one.
+    pub(super) fn as_fact(&self) -> Option<&'static FactDefinition> {
+        self.expression.as_fact()
+    }
+
+    /// The type of its value in words.
+    pub(super) fn nature(&self) -> &'static str {
+        self.result.words()
+    }
+
+    /// True when its value can stand where a fact of a type stands.
+    pub(super) fn suits(&self, kind: Kind) -> bool {
+        match kind {
+            // What a file holds as text may be written from a number: settings are texts in the end.
+            Kind::Text => !matches!(self.result, Type::List(_)),
+            Kind::Double => self.result.is_number(),
+            Kind::List => false,
+            Kind::Int | Kind::Bool => {
+                Type::of(kind).compares_with(&self.result) && self.result != Type::Double
             }
+        }
+    }
+
+    /// Its value as a file holds it.
+    pub(crate) fn text(&self, view: &View<'_>) -> Option<String> {
+        Some(match self.expression.value(view)? {
+            Value::Int(number) => number.to_string(),
+            Value::Double(number) => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Text(words) => words.into_owned(),
+            Value::List(_) => return None,
         })
+    }
+}
+
+/// What a fact of a type is, for messages.
+pub(super) fn words(kind: Kind) -> &'static str {
+    Type::of(kind).words()
+}
+
+/// Reads and checks an expression.
+fn compile(text: &str, scope: Scope) -> Result<(Expression, Type), Vec<Problem>> {
+    let (tree, result) = checked(text, scope)?;
+    match Expression::new(&tree) {
+        Some(expression) => Ok((expression, result)),
+        None => Err(vec![Problem::new(0..text.len(), "this cannot be worked out")]),
+    }
+}
+
+/// The syntax tree with facts as plain identifiers, and the type of the whole.
+pub(super) fn checked(text: &str, scope: Scope) -> Result<(IdedExpr, Type), Vec<Problem>> {
+    bounded(text).map_err(|problem| vec![problem])?;
+    let (mut expression, info) = Parser::default().parse_with_source_info(text).map_err(|errors| {
+        errors
+            .errors
+            .iter()
+            .take(1)
+            .map(|e| syntax(text, e.pos, &e.msg))
+            .collect::<Vec<_>>()
+    })?;
+    let mut checker = Checker::new(text, &info, scope);
+    let result = checker.check(&mut expression);
+    if checker.problems.is_empty() {
+        Ok((expression, result))
+    } else {
+        Err(checker.problems)
     }
 }
 
 /// The type of a part of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Type {
+pub(super) enum Type {
     Int,
     Double,
     Bool,
@@ -245,6 +276,7 @@ impl<'s> Checker<'s> {
                 let name = name.clone();
                 self.identifier(&name, range)
             }
+            Expr::Call(call) if Release::of(&call.func_name).is_some() => self.release(call, range),
             Expr::Call(call) => {
                 let target = call.target.as_deref_mut().map(|target| self.check(target));
                 let arguments: Vec<Type> = call
@@ -300,13 +332,9 @@ impl<'s> Checker<'s> {
         if let Some((_, found)) = self.variables.iter().rev().find(|(variable, _)| variable == name) {
             return found.clone();
         }
-        let message = if facts::is_group(name) {
-            let example = facts::facts().iter().find(|fact| fact.path.starts_with(name));
-            let example = example.map_or("", |fact| fact.path);
-            format!("`{name}` is a group of facts; name one of them, such as `{example}`")
-        } else {
-            let paths = facts::facts().iter().map(|fact| fact.path);
-            format!("nothing is called `{name}`{}", did_you_mean(name, paths))
+        let message = match facts::example_of(name) {
+            Some(example) => format!("`{name}` is a group of facts; name one of them, such as `{example}`"),
+            None => format!("nothing is called `{name}`{}", facts::suggestion(name)),
         };
         self.report(range, message)
     }
@@ -323,6 +351,31 @@ impl<'s> Checker<'s> {
                 self.report(range, "byte strings are not part of the condition language")
             }
         }
+    }
+
+    /// `version_at_least('0.10.2')` and its kin: the release is written out, so that it can be read now.
+    fn release(&mut self, call: &CallExpr, range: Range<usize>) -> Type {
+        if !self.scope.knows(Scope::Deployment) {
+            let message = format!("a rule with `scope: {}` knows no engine", self.scope.word());
+            return self.report(range, message);
+        }
+        let literal = match call.args.as_slice() {
+            [only] if call.target.is_none() => match &only.expr {
+                Expr::Literal(LiteralValue::String(text)) => Some((only.id, text.inner())),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some((id, text)) = literal else {
+            let message = format!("`{}` takes a release in quotes, such as '0.10.2'", call.func_name);
+            return self.report(range, message);
+        };
+        if Version::parse(text).is_none() {
+            let message = format!("`{text}` is no release, such as '0.10.2'");
+            let range = self.range(id);
+            return self.report(range, message);
+        }
+        Type::Bool
     }
 
     fn list(&mut self, elements: &mut [IdedExpr], range: Range<usize>) -> Type {
@@ -482,7 +535,8 @@ impl<'s> Checker<'s> {
         let message = if FUNCTIONS.contains(&name) {
             format!("`{name}` does not take these arguments")
         } else {
-            format!("no function `{}`{}", symbol(name), did_you_mean(name, FUNCTIONS))
+            let known = FUNCTIONS.into_iter().chain(RELEASES.map(|(name, _)| name));
+            format!("no function `{}`{}", symbol(name), did_you_mean(name, known))
         };
         self.report(range, message)
     }
@@ -496,7 +550,7 @@ impl<'s> Checker<'s> {
 
     /// `all`, `exists`, `exists_one`, `map` and `filter` after CEL expanded them.
     fn comprehension(&mut self, loops: &mut ComprehensionExpr, range: Range<usize>) -> Type {
-        if facts::is_group(&loops.iter_var) {
+        if facts::example_of(&loops.iter_var).is_some() {
             let message = format!(
                 "`{}` is a group of facts; call the variable something else",
                 loops.iter_var
@@ -514,7 +568,7 @@ impl<'s> Checker<'s> {
         };
         self.loops += 1;
         if self.loops > MAX_NESTED_LOOPS {
-            self.report(range, format!("loops nest at most {MAX_NESTED_LOOPS} deep"));
+            self.report(range, "loops do not nest: each level multiplies the work");
         }
         let start = self.check(&mut loops.accu_init);
         self.variables.push((loops.iter_var.clone(), item));

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Version};
 use crate::fact::{Fact, Origin};
 use crate::machine::MachineKind;
 use crate::manifest::{Deployment, Format, WeightFormat};
@@ -17,7 +17,7 @@ use crate::scenario::Estimate;
 use super::facts::Scope::{
     Deployment as OfDeployment, Manifest as OfManifest, Model as OfModel, Scenario as Cell,
 };
-use super::facts::{FactDefinition, Kind, Place, Read, Scope, Unit, Value, View};
+use super::facts::{FactDefinition, Kind, Place, Read, Scope, Source, Unit, Value, View};
 use super::units;
 
 /// The most items of a list that rules see: a condition may go through a list inside a list.
@@ -45,8 +45,7 @@ const fn row(
         unit,
         scope,
         meaning,
-        read,
-        origin,
+        source: Source::Row { read, origin },
     }
 }
 
@@ -87,10 +86,19 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| setting_count(v, "pipeline_parallel"), |v| setting_origin(v, "pipeline_parallel")),
     row("deployment.quantization", TEXT, OfDeployment, "the weight format asked for: auto, as-published, or a name",
         |v| text(v.deployment?.quantization.as_ref().map_or("auto", |fact| fact.value.name())), |v| origin(v.deployment?.quantization.as_ref())),
+    row("deployment.settings", LIST, OfDeployment, "ids of every setting that is declared, in order",
+        |v| Some(words(v.deployment?.settings.iter().map(|(id, _)| id))), nowhere),
     row("deployment.tensor_parallel", COUNT, OfDeployment, "accelerators that each layer is split over",
         |v| setting_count(v, "tensor_parallel"), |v| setting_origin(v, "tensor_parallel")),
     row("deployment.unresolved", LIST, OfDeployment, "fields whose value is a variable or a placeholder",
         |v| Some(words(v.deployment?.unresolved.iter().map(String::as_str))), nowhere),
+
+    row("engine.name", TEXT, OfDeployment, "the engine's name; in oomlint's own format mlx where none is given",
+        |v| text(engine(v.deployment?)?.name()), |v| origin(v.deployment?.engine.as_ref())),
+    row("engine.version", TEXT, OfDeployment, "the engine's release as written, where it can be read as one",
+        |v| engine_version(v).and_then(|_| text(&v.deployment?.engine_version.as_ref()?.value)), version_origin),
+    row("engine.version_known", BOOL, OfDeployment, "true where a release is declared that can be read; never absent",
+        |v| v.deployment.map(|_| Value::Bool(engine_version(v).is_some())), version_origin),
 
     row("estimate.basis", TEXT, Cell, "which parts of the sum are exact and which are estimated, in words",
         |v| Some(Value::Text(basis(v)?.into())), nowhere),
@@ -234,6 +242,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("scenario.verdict", TEXT, Cell, "fits, likely_fits, likely_exceeds, exceeds or unknown",
         |v| text(v.scenario?.estimate.as_ref().map_or("unknown", |e| e.verdict.word())), nowhere),
 
+    row("solve.largest_batch", COUNT, Cell, "largest number of concurrent sequences of the context, where it is fewer",
+        |v| positive(v.scenario?.alternatives.as_ref()?.largest_batch), nowhere),
     row("solve.largest_context", TOKENS, Cell, "largest context that fits with all else as it is; absent when none does",
         |v| positive(v.scenario?.alternatives.as_ref().and_then(|other| other.largest_context).or(v.scenario?.largest_context)), nowhere),
     row("solve.other_kv_cache", TEXT, Cell, "another KV type that helps",
@@ -244,6 +254,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(&v.scenario?.alternatives.as_ref()?.machine.as_ref()?.0), nowhere),
     row("solve.other_machine_memory_bytes", BYTES, Cell, "memory of one accelerator of that machine",
         |v| bytes(v.scenario?.alternatives.as_ref()?.machine.as_ref()?.1), nowhere),
+    row("solve.other_memory_fraction", RATIO, Cell, "the least memory fraction with which all of it fits",
+        |v| Some(Value::Double(v.scenario?.alternatives.as_ref()?.memory_fraction?)), nowhere),
     row("solve.other_quantization", TEXT, Cell, "another weight format that helps",
         |v| text(&v.scenario?.alternatives.as_ref()?.quantization.as_ref()?.0), nowhere),
     row("solve.other_quantization_bytes", BYTES, Cell, "weights in that format",
@@ -290,6 +302,17 @@ fn setting_count<'a>(view: &View<'a>, id: &str) -> Option<Value<'a>> {
 
 fn setting_origin<'a>(view: &View<'a>, id: &str) -> Option<&'a Origin> {
     origin(view.deployment?.settings.get(id))
+}
+
+/// The engine's release, where one is declared that can be read.
+pub(super) fn engine_version(view: &View<'_>) -> Option<Version> {
+    Version::parse(&view.deployment?.engine_version.as_ref()?.value)
+}
+
+/// Where the release is declared, or else the engine.
+fn version_origin<'a>(view: &View<'a>) -> Option<&'a Origin> {
+    let deployment = view.deployment?;
+    origin(deployment.engine_version.as_ref()).or_else(|| origin(deployment.engine.as_ref()))
 }
 
 fn nowhere<'a>(_: &View<'a>) -> Option<&'a Origin> {
@@ -358,7 +381,7 @@ fn concurrency(batch: u64) -> Option<String> {
 }
 
 /// Only oomlint's own format has an engine where none is given; what another format runs is not guessed.
-fn engine(deployment: &Deployment) -> Option<Engine> {
+pub(super) fn engine(deployment: &Deployment) -> Option<Engine> {
     let declared = deployment.engine.as_ref().map(|engine| engine.value);
     declared.or((deployment.format == Format::Own).then_some(Engine::Mlx))
 }

@@ -17,6 +17,7 @@ use crate::scenario::{Estimate, Scenario};
 use crate::source::{FileId, Sources, Span};
 
 use super::fact_table;
+use super::setting_facts::{self, Family};
 
 /// What one evaluation looks at. A rule's scope says which parts are there.
 #[derive(Debug, Clone, Copy)]
@@ -189,37 +190,75 @@ pub struct FactDefinition {
     pub scope: Scope,
     /// One line for people.
     pub meaning: &'static str,
-    /// Reads its value.
-    pub read: Read,
-    /// Finds its origin.
-    pub origin: Place,
+    /// Where its value and its origin come from.
+    pub source: Source,
+}
+
+/// Where a fact comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// A row of the table.
+    Row {
+        /// Reads the value.
+        read: Read,
+        /// Finds the origin.
+        origin: Place,
+    },
+    /// A setting of the engine, by id.
+    Setting(Family, &'static str),
 }
 
 impl FactDefinition {
+    /// Its value; `None` when the view has none.
+    pub fn read<'a>(&self, view: &View<'a>) -> Option<Value<'a>> {
+        match self.source {
+            Source::Row { read, .. } => read(view),
+            Source::Setting(family, id) => family.read(view, id, self.kind),
+        }
+    }
+
+    /// Where its value comes from; `None` when nothing declares it.
+    pub fn origin<'a>(&self, view: &View<'a>) -> Option<&'a Origin> {
+        match self.source {
+            Source::Row { origin, .. } => origin(view),
+            Source::Setting(_, id) => setting_facts::origin(view, id),
+        }
+    }
+
     /// The characters that state it, if a file does.
     pub fn span(&self, view: &View<'_>) -> Option<Span> {
-        (self.origin)(view)?.span()
+        self.origin(view)?.span()
     }
 }
 
-/// Every fact, sorted by path.
+/// Every fact of the table, sorted by path. Those of engines' settings are listed by
+/// [`setting_ids`](super::setting_facts::setting_ids).
 pub fn facts() -> &'static [FactDefinition] {
     fact_table::FACTS
 }
 
 /// The fact of a path.
 pub fn find(path: &str) -> Option<&'static FactDefinition> {
-    let at = fact_table::FACTS
-        .binary_search_by(|fact| fact.path.cmp(path))
-        .ok()?;
-    fact_table::FACTS.get(at)
+    match fact_table::FACTS.binary_search_by(|fact| fact.path.cmp(path)) {
+        Ok(at) => fact_table::FACTS.get(at),
+        Err(_) => setting_facts::find(path),
+    }
 }
 
-/// True for the first part of a path: `estimate`, `machine`, ...
-pub(super) fn is_group(name: &str) -> bool {
-    fact_table::FACTS
-        .iter()
-        .any(|fact| fact.path.split('.').next() == Some(name))
+/// The words behind a path that no fact has: the nearest one that there is.
+pub(super) fn suggestion(path: &str) -> String {
+    let table = fact_table::FACTS.iter().map(|fact| fact.path.to_owned());
+    let paths: Vec<String> = table.chain(setting_facts::paths()).collect();
+    crate::nearest::did_you_mean(path, paths.iter().map(String::as_str))
+}
+
+/// A fact of a group, where a name is the first part of paths: `estimate`, `machine`, `setting`, ...
+pub(super) fn example_of(group: &str) -> Option<&'static str> {
+    if Family::ALL.iter().any(|family| family.word() == group) {
+        return find(&format!("{group}.tensor_parallel")).map(|fact| fact.path);
+    }
+    let mut table = fact_table::FACTS.iter().map(|fact| fact.path);
+    table.find(|path| path.split('.').next() == Some(group))
 }
 
 #[cfg(test)]
@@ -269,7 +308,7 @@ mod tests {
         let sources = Sources::default();
         let view = View::new(&sources);
         for fact in facts() {
-            assert_eq!((fact.read)(&view), None, "{}", fact.path);
+            assert_eq!(fact.read(&view), None, "{}", fact.path);
             assert_eq!(fact.span(&view), None, "{}", fact.path);
         }
     }

@@ -48,12 +48,51 @@ pub(super) struct WrittenClause {
     pub(super) say: Written,
 }
 
-/// `fix: {set: path, to: path, safe: bool}`.
+/// One of `{set: path, to: expression}`, `{remove: path}`, `{rename: path, to: flag}`,
+/// `{insert_arg: flag, value: expression}` and `{insert_key: key, value: expression, beside: path}`, with `safe`
+/// and `when`.
 #[derive(Debug, Clone)]
 pub(super) struct WrittenFix {
-    pub(super) set: Written,
-    pub(super) to: Written,
+    pub(super) when: Option<Written>,
+    pub(super) form: FixForm,
+    /// What is set, removed, renamed or inserted.
+    pub(super) what: Written,
+    /// `to` or `value`.
+    pub(super) value: Option<Written>,
+    pub(super) beside: Option<Written>,
     pub(super) safe: bool,
+}
+
+/// What a fix does, by its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FixForm {
+    Set,
+    Remove,
+    Rename,
+    InsertArg,
+    InsertKey,
+}
+
+impl FixForm {
+    /// Each form with its key, and the key of its value where it needs one.
+    const ALL: [(Self, &'static str, Option<&'static str>); 5] = [
+        (Self::Set, "set", Some("to")),
+        (Self::Remove, "remove", None),
+        (Self::Rename, "rename", Some("to")),
+        (Self::InsertArg, "insert_arg", None),
+        (Self::InsertKey, "insert_key", Some("value")),
+    ];
+
+    /// The keys that a fix of this form may have.
+    fn keys(self, own: &'static str) -> Vec<&'static str> {
+        let more: &[&str] = match self {
+            Self::Set | Self::Rename => &["to"],
+            Self::Remove => &[],
+            Self::InsertArg => &["value"],
+            Self::InsertKey => &["value", "beside"],
+        };
+        [&[own, "safe", "when"], more].concat()
+    }
 }
 
 /// The rule as its file says it.
@@ -72,7 +111,7 @@ pub(super) struct RuleFile {
     pub(super) worst: Option<Written>,
     pub(super) cells: Vec<(Written, Written)>,
     pub(super) help: Vec<WrittenClause>,
-    pub(super) fix: Option<WrittenFix>,
+    pub(super) fix: Vec<WrittenFix>,
     pub(super) supersedes: Vec<Written>,
     pub(super) why: Option<Written>,
     pub(super) references: Vec<Written>,
@@ -134,7 +173,7 @@ impl Reader<'_> {
                 "worst" => rule.worst = self.text(value),
                 "cells" => rule.cells = self.texts_by_key(value),
                 "help" => rule.help = self.help(value),
-                "fix" => rule.fix = self.fix(value),
+                "fix" => rule.fix = self.fixes(value),
                 "supersedes" => rule.supersedes = self.texts(value),
                 "why" => rule.why = self.text(value),
                 "references" => rule.references = self.texts(value),
@@ -240,23 +279,39 @@ impl Reader<'_> {
         Some(WrittenClause { when, say })
     }
 
-    fn fix(&mut self, node: Node<'_>) -> Option<WrittenFix> {
-        if node.shape() != Shape::Mapping {
-            self.report(node.span(), "needs `{set, to, safe}`");
-            return None;
+    fn fixes(&mut self, node: Node<'_>) -> Vec<WrittenFix> {
+        match node.shape() {
+            Shape::Sequence => node.items().filter_map(|item| self.fix(item)).collect(),
+            _ => self.fix(node).into_iter().collect(),
         }
-        self.known_keys(node, &["set", "to", "safe"]);
-        let set = self.part(node, "set").and_then(|set| self.text(set));
-        let to = self.part(node, "to").and_then(|to| self.text(to));
+    }
+
+    fn fix(&mut self, node: Node<'_>) -> Option<WrittenFix> {
+        let form = FixForm::ALL
+            .into_iter()
+            .find(|(_, key, _)| node.get(key).is_some());
+        let Some((form, key, needed)) = form.filter(|_| node.shape() == Shape::Mapping) else {
+            let keys = FixForm::ALL.map(|(_, key, _)| format!("`{key}`")).join(", ");
+            self.report(node.span(), format!("a fix has one of {keys}"));
+            return None;
+        };
+        self.known_keys(node, &form.keys(key));
+        let what = node.get(key).and_then(|what| self.text(what));
+        let value = match needed {
+            Some(needed) => Some(self.part(node, needed).and_then(|value| self.text(value))?),
+            None => node.get("value").and_then(|value| self.text(value)),
+        };
         let safe = node.get("safe").map(|safe| (safe.as_bool(), safe.span()));
         if let Some((None, span)) = safe {
             self.report(span, "`safe` is true or false");
         }
-        let safe = safe.and_then(|(safe, _)| safe).unwrap_or(false);
         Some(WrittenFix {
-            set: set?,
-            to: to?,
-            safe,
+            when: node.get("when").and_then(|when| self.text(when)),
+            form,
+            what: what?,
+            value,
+            beside: node.get("beside").and_then(|beside| self.text(beside)),
+            safe: safe.and_then(|(safe, _)| safe).unwrap_or(false),
         })
     }
 }

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::condition::Condition;
-use super::facts::{self, FactDefinition, Kind, Scope};
-use super::file::{RuleFile, Written, WrittenFix, invalid};
+use super::change::{Change, FixTemplate};
+use super::condition::{self, Condition, Formula};
+use super::facts::{self, FactDefinition, Kind, Scope, Unit};
+use super::file::{FixForm, RuleFile, Written, WrittenFix, invalid};
 use super::template::Template;
-use super::{Clause, FixTemplate, Problem, Rule, Rules, named_fact};
+use super::{Clause, Problem, Rule, Rules, named_fact};
 use crate::finding::{Finding, Severity};
 use crate::nearest::did_you_mean;
 use crate::source::map::ScalarMap;
@@ -125,7 +126,11 @@ impl<'l> Loader<'l> {
             worst: self.worst(written.worst.as_ref(), scope)?,
             cells: self.cells(&written.cells, scope),
             help: self.help(&written, scope),
-            fix: written.fix.as_ref().and_then(|fix| self.fix(fix, scope)),
+            fix: written
+                .fix
+                .iter()
+                .filter_map(|fix| self.fix(fix, scope))
+                .collect(),
             supersedes: written
                 .supersedes
                 .iter()
@@ -346,19 +351,80 @@ impl<'l> Loader<'l> {
     }
 
     fn fix(&mut self, written: &WrittenFix, scope: Scope) -> Option<FixTemplate> {
-        let set = self.fact(&written.set, scope)?;
-        let to = self.fact(&written.to, scope)?;
-        if set.kind != to.kind || set.unit != to.unit {
-            let message = format!("`{}` and `{}` are not of one kind", set.path, to.path);
-            self.report(written.to.span, message);
-        } else if !matches!(set.kind, Kind::Int | Kind::Text) {
-            self.report(
-                written.set.span,
-                format!("`{}` has no value that a file could hold", set.path),
-            );
-        }
+        let before = self.problems.len();
+        let when = written.when.as_ref().and_then(|when| self.condition(when, scope));
+        let what = written.what.text.clone();
+        let change = match written.form {
+            FixForm::Set => self.set(written, scope),
+            FixForm::Remove => self.fact(&written.what, scope).map(Change::Remove),
+            FixForm::Rename => {
+                let to = written.value.clone()?;
+                self.flag(&to);
+                self.fact(&written.what, scope)
+                    .map(|fact| Change::Rename(fact, to.text))
+            }
+            FixForm::InsertArg => {
+                self.flag(&written.what);
+                let value = written
+                    .value
+                    .as_ref()
+                    .and_then(|value| self.formula(value, scope));
+                Some(Change::InsertArg(what, value))
+            }
+            FixForm::InsertKey => {
+                let value = self.formula(written.value.as_ref()?, scope);
+                let beside = written.beside.as_ref().and_then(|fact| self.fact(fact, scope));
+                value.map(|value| Change::InsertKey(what, value, beside))
+            }
+        };
         let safe = written.safe;
-        Some(FixTemplate { set, to, safe })
+        let change = change.filter(|_| self.problems.len() == before)?;
+        Some(FixTemplate { when, change, safe })
+    }
+
+    fn set(&mut self, written: &WrittenFix, scope: Scope) -> Option<Change> {
+        let fact = self.fact(&written.what, scope)?;
+        let to = written.value.as_ref()?;
+        let formula = self.formula(to, scope)?;
+        if fact.kind == Kind::List || fact.unit == Unit::Bytes {
+            let message = format!("`{}` has no value that a file could hold", fact.path);
+            self.report(written.what.span, message);
+        } else if let Some(other) = formula
+            .as_fact()
+            .filter(|other| other.unit != fact.unit && fact.kind != Kind::Text)
+        {
+            let message = format!("`{}` and `{}` are not of one kind", fact.path, other.path);
+            self.report(to.span, message);
+        } else if !formula.suits(fact.kind) {
+            let message = format!(
+                "`{}` is {}, and this is {}",
+                fact.path,
+                condition::words(fact.kind),
+                formula.nature()
+            );
+            self.report(to.span, message);
+        }
+        Some(Change::Set(fact, formula))
+    }
+
+    /// A fix that inserts or renames a flag is made of the flag's name and nothing else.
+    fn flag(&mut self, written: &Written) {
+        let name = written.text.trim_start_matches('-');
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.len() == written.text.len() || name.is_empty() || !name.chars().all(plain) {
+            let message = format!("`{}` is no flag, such as `--max-model-len`", written.text);
+            self.report(written.span, message);
+        }
+    }
+
+    fn formula(&mut self, written: &Written, scope: Scope) -> Option<Formula> {
+        match Formula::compile(&written.text, scope) {
+            Ok(formula) => Some(formula),
+            Err(problems) => {
+                self.report_in(written, problems);
+                None
+            }
+        }
     }
 }
 

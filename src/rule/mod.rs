@@ -4,11 +4,15 @@
 //! and unit has been checked, or findings with the exact characters of what is wrong. [`facts`] is the schema
 //! of what rules may name; [`crate::lint`] runs them.
 
+pub mod change;
 pub mod condition;
+mod evaluate;
 mod fact_table;
 pub mod facts;
 mod file;
 mod load;
+pub mod page;
+pub mod setting_facts;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -17,17 +21,16 @@ pub(crate) mod units;
 pub(crate) mod world;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use include_dir::{Dir, include_dir};
 
 use crate::finding::{Finding, Severity};
-use crate::nearest::did_you_mean;
 use crate::report::RuleSummary;
 use crate::source::Sources;
 
+pub use change::{Change, FixTemplate};
 pub use condition::Condition;
 pub use facts::{FactDefinition, Scope, View};
 pub use file::RULE_INVALID;
@@ -64,8 +67,8 @@ pub struct Rule {
     pub cells: Vec<(String, Template)>,
     /// The way out, line by line. A line is left out where a fact it names is absent.
     pub help: Vec<Clause>,
-    /// A change that mends it.
-    pub fix: Option<FixTemplate>,
+    /// Changes that mend it; the first that can be made is proposed.
+    pub fix: Vec<FixTemplate>,
     /// Rules that stay silent where this one speaks.
     pub supersedes: Vec<Arc<str>>,
     /// Why it exists, in Markdown.
@@ -81,70 +84,6 @@ pub struct Clause {
     pub when: Option<Condition>,
     /// What is said.
     pub say: Template,
-}
-
-/// A change to the value of a fact.
-#[derive(Debug)]
-pub struct FixTemplate {
-    /// The fact whose characters change.
-    pub set: &'static FactDefinition,
-    /// The fact that gives the new value.
-    pub to: &'static FactDefinition,
-    /// True when it cannot change what the author meant.
-    pub safe: bool,
-}
-
-impl Rule {
-    /// The rule's page for a terminal: Markdown that reads well as it is.
-    pub fn explain(&self) -> String {
-        let mut page = format!("# {}\n\n{}\n\n", self.id, self.summary);
-        let since = if self.since.is_empty() {
-            String::new()
-        } else {
-            format!(" Since {}.", self.since)
-        };
-        let _ = writeln!(
-            page,
-            "Severity: {}. Group: {}. Scope: {}.{since}",
-            self.severity.word(),
-            self.group,
-            self.scope.word()
-        );
-        for (when, severity) in &self.severity_when {
-            let _ = writeln!(
-                page,
-                "Severity {} where `{}`.",
-                severity.word(),
-                one_line(when.text())
-            );
-        }
-        if let Some(when) = &self.when {
-            let _ = write!(
-                page,
-                "\n## When\n\n    {}\n",
-                when.text().trim_end().replace('\n', "\n    ")
-            );
-        }
-        if !self.why.is_empty() {
-            let _ = write!(page, "\n## Why\n\n{}\n", self.why.trim_end());
-        }
-        if !self.supersedes.is_empty() {
-            let _ = write!(
-                page,
-                "\nWhere it speaks, these stay silent: {}.\n",
-                self.supersedes.join(", ")
-            );
-        }
-        let _ = write!(page, "\nTo silence it: `# oomlint: ignore[{}] reason`\n", self.id);
-        if !self.references.is_empty() {
-            let _ = write!(page, "\n## References\n\n- {}\n", self.references.join("\n- "));
-        }
-        page
-    }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The rules of a run, sorted by id.
@@ -240,8 +179,7 @@ impl Problem {
 /// The fact of a path that a rule of a scope may name, or why there is none.
 fn named_fact(path: &str, scope: Scope) -> Result<&'static FactDefinition, String> {
     let Some(fact) = facts::find(path) else {
-        let paths = facts::facts().iter().map(|fact| fact.path);
-        return Err(format!("no fact is called `{path}`{}", did_you_mean(path, paths)));
+        return Err(format!("no fact is called `{path}`{}", facts::suggestion(path)));
     };
     if scope.knows(fact.scope) {
         return Ok(fact);

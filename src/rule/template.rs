@@ -123,7 +123,7 @@ impl Template {
 
     /// True when every fact it names is there.
     pub fn is_complete(&self, view: &View<'_>) -> bool {
-        self.facts().all(|(fact, _)| (fact.read)(view).is_some())
+        self.facts().all(|(fact, _)| fact.read(view).is_some())
     }
 
     fn facts(&self) -> impl Iterator<Item = (&'static FactDefinition, Form)> {
@@ -134,7 +134,7 @@ impl Template {
     }
 
     fn values<'a>(&self, view: &View<'a>) -> Option<Vec<Value<'a>>> {
-        self.facts().map(|(fact, _)| (fact.read)(view)).collect()
+        self.facts().map(|(fact, _)| fact.read(view)).collect()
     }
 
     /// One decimal, or more where two amounts that differ would read the same: "needs 16.0 GiB, has 16.0 GiB"

@@ -178,6 +178,7 @@ fn deployment(file: &SourceFile) -> Deployment {
 
 fn model(config: &SourceFile) -> Model {
     Model {
+        assumptions: Vec::new(),
         name: "small".to_owned(),
         path: "models/small".to_owned(),
         source: ModelSource::Directory,

@@ -126,7 +126,7 @@ fn unresolved(deployment: &Deployment) -> Option<Finding> {
 /// Lays the defaults of the settings under what a deployment declares.
 fn fill(deployment: &mut Deployment, settings: &Settings) {
     let why = "the default of the settings";
-    if deployment.machines.is_empty() {
+    if deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
         let kinds = &deployment.accelerators.kinds;
         deployment.machines = kinds.iter().map(|kind| kind.name.clone()).collect();
     }
@@ -136,6 +136,11 @@ fn fill(deployment: &mut Deployment, settings: &Settings) {
             .iter()
             .map(|name| Fact::default(name.clone(), why))
             .collect();
+    }
+    let overhead = settings.overhead.of(deployment.engine_or_default());
+    if let Some(overhead) = overhead {
+        let text = overhead.clone().map(|band| band.to_string());
+        deployment.settings.set(engine::overheads::GIVEN, text);
     }
     if deployment.context.is_empty() {
         deployment.context = settings

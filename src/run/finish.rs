@@ -1,8 +1,10 @@
 //! The last stage before reports: severities of the settings, suppression, order, counts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Level, Settings};
+use super::Selection;
+use crate::config::{Level, Override, Settings};
 use crate::finding::{Finding, Severity};
 use crate::rule::Rules;
 use crate::source::tree::Comment;
@@ -28,14 +30,7 @@ pub(super) fn finish(mut findings: Vec<Finding>, verdicts: &Verdicts<'_>) -> Vec
         verdicts.all_rules_ran,
     );
     findings.retain(|finding| (verdicts.selected)(&finding.rule));
-    findings.retain_mut(|finding| match verdicts.settings.severity.get(&*finding.rule) {
-        Some(Level::Off) => false,
-        Some(Level::At(severity)) => {
-            finding.severity = *severity;
-            true
-        }
-        None => true,
-    });
+    level(&mut findings, verdicts.settings, verdicts.rules, verdicts.sources);
     for finding in &mut findings {
         let path = path(finding, verdicts.sources);
         let ignored = verdicts
@@ -48,6 +43,44 @@ pub(super) fn finish(mut findings: Vec<Finding>, verdicts: &Verdicts<'_>) -> Vec
         }
     }
     sorted(findings, verdicts.sources)
+}
+
+/// Gives findings the levels of the settings, and drops those that are off.
+pub(super) fn level(findings: &mut Vec<Finding>, settings: &Settings, rules: &Rules, sources: &Sources) {
+    findings.retain_mut(|finding| match level_of(finding, settings, rules, sources) {
+        Some(Level::Off) => false,
+        Some(Level::At(severity)) => {
+            finding.severity = severity;
+            true
+        }
+        None => true,
+    });
+}
+
+/// The level that the command line gives a finding, or else the last override of its path, or else the settings.
+fn level_of(finding: &Finding, settings: &Settings, rules: &Rules, sources: &Sources) -> Option<Level> {
+    let rule = &*finding.rule;
+    let group = rules.get(rule).map_or("", |rule| rule.group.as_str());
+    // The id itself goes before its group or a beginning of it.
+    let in_levels = |levels: &BTreeMap<String, Level>| {
+        let mut wider = levels
+            .iter()
+            .filter(|(name, _)| Selection::names(name, rule, group));
+        levels
+            .get(rule)
+            .or_else(|| wider.next_back().map(|(_, level)| level))
+            .copied()
+    };
+    if let Some(level) = in_levels(&settings.severity_typed) {
+        return Some(level);
+    }
+    let path = path(finding, sources);
+    let level = |one: &Override| {
+        let off = one.ignore.iter().any(|name| Selection::names(name, rule, group));
+        off.then_some(Level::Off).or_else(|| in_levels(&one.severity))
+    };
+    let mut here = settings.overrides.iter().rev().filter(|one| one.covers(&path));
+    here.find_map(level).or_else(|| in_levels(&settings.severity))
 }
 
 /// The file of a finding as reports print it.

@@ -14,7 +14,7 @@ use crate::report::{Report, Summary};
 use crate::rule::Rules;
 use crate::scenario::{self, Subject};
 use crate::source::Sources;
-use crate::walk::Found;
+use crate::walk::{Found, LOCK_FILE};
 
 /// What to look at. Machines and contexts are the defaults of the settings.
 #[derive(Debug, Clone)]
@@ -52,7 +52,11 @@ pub fn inspect(
         settings,
         sources,
     );
-    let models = models::load(&Found::default(), &declared.items, settings, sources);
+    let found = Found {
+        lock_files: vec![PathBuf::from(LOCK_FILE)],
+        ..Found::default()
+    };
+    let models = models::load(&found, &declared.items, settings, sources);
     if let Some(missing) = models
         .findings
         .iter()

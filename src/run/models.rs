@@ -1,7 +1,8 @@
 //! Finds and loads the models of a run: those the walk met and those that deployments name.
 //!
-//! A name is looked up relative to the manifest, then in the model roots of the settings, then among the
-//! directories of the tree. What is found is loaded once, however many deployments name it.
+//! A name is looked up relative to the manifest, by the settings' `models`, among the directories of the tree, in
+//! `oomlint.lock`, in the local hub cache and in the built-in catalog, in this order. What is found is loaded once,
+//! however many deployments name it. Nothing asks the network.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -11,10 +12,15 @@ use rayon::prelude::*;
 use super::deploy::Declaration;
 use crate::config::Settings;
 use crate::finding::{Finding, Label, Severity};
-use crate::model::{Model, directory, gguf};
+use crate::lock::{self, LockFile};
+use crate::manifest::Format;
+use crate::model::catalog::{self, Match};
+use crate::model::name::{self, Kind, Reference};
+use crate::model::record::Record;
+use crate::model::{Model, ModelSource, directory, gguf};
 use crate::nearest::nearest;
 use crate::source::Sources;
-use crate::walk::{Found, display};
+use crate::walk::{Found, LOCK_FILE, display};
 
 /// The models of a run, sorted by path, and which deployment means which.
 #[derive(Debug, Default)]
@@ -41,7 +47,7 @@ pub(super) fn load(
     sources: &Sources,
 ) -> Models {
     let mut shelf = Shelf::new(found, settings);
-    let mut findings = Vec::new();
+    let mut findings = std::mem::take(&mut shelf.findings);
     let wanted: Vec<Option<String>> = declarations
         .iter()
         .map(|declaration| {
@@ -56,8 +62,8 @@ pub(super) fn load(
     let loaded: Vec<_> = shelf
         .places
         .par_iter()
-        .map(|(shown, path)| {
-            let (model, findings) = load_one(path, shown, sources);
+        .map(|(shown, place)| {
+            let (model, findings) = load_one(place, shown, sources);
             (shown, model, findings)
         })
         .collect();
@@ -80,40 +86,146 @@ pub(super) fn load(
     models
 }
 
-fn load_one(path: &Path, shown: &str, sources: &Sources) -> (Option<Model>, Vec<Finding>) {
-    if path.is_dir() {
-        let loaded = directory::load(sources, path, shown);
-        (loaded.model, loaded.findings)
-    } else {
-        let loaded = gguf::load(path, shown);
-        (loaded.model, loaded.findings)
+/// By declaration: the name under which a hub has its model, and whether the settings gave it; `None` where the
+/// tree or a model root holds the model, or none is named.
+pub(super) fn names_elsewhere(
+    found: &Found,
+    declarations: &[Declaration],
+    settings: &Settings,
+) -> Vec<Option<(String, bool)>> {
+    let mut shelf = Shelf::new(found, settings);
+    let mut elsewhere = |declaration: &Declaration| {
+        let written = &declaration.deployment.model.as_ref()?.value;
+        let place = shelf.look_up(written, &declaration.folder);
+        let lies_here = place.is_some_and(|shown| matches!(shelf.places.get(&shown), Some(Place::Path(_))));
+        let meant = settings.model_named(written).map(|meant| &meant.model);
+        (!lies_here).then(|| (meant.unwrap_or(written).clone(), meant.is_some()))
+    };
+    declarations.iter().map(&mut elsewhere).collect()
+}
+
+fn load_one(place: &Place, shown: &str, sources: &Sources) -> (Option<Model>, Vec<Finding>) {
+    match place {
+        Place::Path(path) if path.is_dir() => {
+            let loaded = directory::load(sources, path, shown);
+            (loaded.model, loaded.findings)
+        }
+        Place::Path(path) => {
+            let loaded = gguf::load(path, shown);
+            (loaded.model, loaded.findings)
+        }
+        Place::Snapshot { path, name } => {
+            let loaded = directory::load(sources, path, shown);
+            let model = loaded.model.map(|model| Model {
+                name: name.clone(),
+                source: ModelSource::HubCache,
+                ..model
+            });
+            (model, loaded.findings)
+        }
+        Place::Locked(record) => {
+            let (model, findings) = record.to_model(shown, ModelSource::Lock);
+            (Some(model), findings)
+        }
+        Place::Catalog(found) => {
+            let (model, findings) = found.to_model(shown);
+            (Some(model), findings)
+        }
     }
 }
 
-/// Every place where a model may lie, by the path that reports print.
+/// Where a model lies.
+#[derive(Debug)]
+enum Place {
+    /// A directory or a GGUF file.
+    Path(PathBuf),
+    /// A snapshot in the hub cache, and the name it was fetched by.
+    Snapshot { path: PathBuf, name: String },
+    /// An entry of `oomlint.lock`.
+    Locked(Box<Record>),
+    /// A row of the built-in catalog.
+    Catalog(Box<Match>),
+}
+
+/// Every place where a model may lie, by the path or name that reports print.
 struct Shelf<'a> {
-    places: BTreeMap<String, PathBuf>,
+    places: BTreeMap<String, Place>,
+    /// What lock files hold.
+    locked: LockFile,
     settings: &'a Settings,
+    findings: Vec<Finding>,
 }
 
 impl<'a> Shelf<'a> {
     fn new(found: &Found, settings: &'a Settings) -> Self {
         let walked = found.model_directories.iter().chain(&found.gguf_files);
-        Self {
+        let mut shelf = Self {
             places: walked
-                .map(|(shown, path)| (shown.clone(), path.clone()))
+                .map(|(shown, path)| (shown.clone(), Place::Path(path.clone())))
                 .collect(),
+            locked: LockFile::default(),
             settings,
+            findings: Vec::new(),
+        };
+        let beside_settings = settings.file.as_ref().map(|file| file.with_file_name(LOCK_FILE));
+        let lock_files = found.lock_files.iter().cloned().chain(beside_settings);
+        let lock_files: Vec<_> = lock_files.chain(lock::discover(Path::new("."))).collect();
+        for path in lock_files.iter().filter(|path| path.is_file()) {
+            shelf.read_lock(path);
+        }
+        shelf
+    }
+
+    /// Adds what a lock file holds; of two files that lock a model the first one counts.
+    fn read_lock(&mut self, path: &Path) {
+        match LockFile::read(path) {
+            Ok(file) => self.locked.add(file),
+            Err(why) => {
+                let finding = Finding::about("file-unreadable", Severity::Error, why, display(path));
+                self.findings.push(finding);
+            }
         }
     }
 
     /// The place of a model named in a manifest in `folder`, added to the shelf if it is new.
-    fn look_up(&mut self, name: &str, folder: &Path) -> Option<String> {
-        let name = name.split('@').next().unwrap_or(name);
+    fn look_up(&mut self, written: &str, folder: &Path) -> Option<String> {
+        let name = written.split('@').next().unwrap_or(written);
         let direct = folder.join(name);
         if is_model(&direct) {
             return Some(self.add(&direct));
         }
+        let settings = self.settings;
+        let Some(meant) = settings.model_named(written) else {
+            return self.look_up_name(written);
+        };
+        let path = meant.folder.join(&meant.model);
+        if is_model(&path) {
+            return Some(self.add(&path));
+        }
+        self.look_up_name(&meant.model)
+    }
+
+    fn look_up_name(&mut self, written: &str) -> Option<String> {
+        let reference = name::parse(written)?;
+        if let Some(shown) = reference.names.iter().find_map(|name| self.on_disk(name)) {
+            return Some(shown);
+        }
+        let place = self
+            .in_lock(&reference, written)
+            .or_else(|| self.in_hub_cache(&reference))
+            .or_else(|| Some(Place::Catalog(Box::new(catalog::find(&reference, written)?))))?;
+        let shown = match &place {
+            Place::Catalog(found) if found.assumption.is_none() => found.record.name.clone(),
+            // Else the name says which file or revision it is: another model than under another name.
+            Place::Locked(record) if record.gguf.is_empty() && record.requested.is_none() => record.name.clone(),
+            _ => written.to_owned(),
+        };
+        self.places.entry(shown.clone()).or_insert(place);
+        Some(shown)
+    }
+
+    /// A directory of a model root or of the tree that bears the name.
+    fn on_disk(&mut self, name: &str) -> Option<String> {
         if !is_hub_name(name) {
             return None;
         }
@@ -126,19 +238,49 @@ impl<'a> Shelf<'a> {
             }
         }
         let parts: Vec<&str> = name.split('/').collect();
-        self.places
-            .keys()
-            .find(|shown| {
-                let folders: Vec<&str> = shown.split('/').collect();
-                folders.ends_with(&parts) || folders.last().is_some_and(|last| *last == flat)
+        let bears_name = |(shown, place): &(&String, &Place)| {
+            let folders: Vec<&str> = shown.split('/').collect();
+            matches!(place, Place::Path(_))
+                && (folders.ends_with(&parts) || folders.last().is_some_and(|last| *last == flat))
+        };
+        self.places.iter().find(bears_name).map(|(shown, _)| shown.clone())
+    }
+
+    fn in_lock(&self, reference: &Reference, written: &str) -> Option<Place> {
+        let revision = reference.revision.as_deref();
+        let record = reference
+            .names
+            .iter()
+            .find_map(|name| self.locked.answer(name, revision, written))?;
+        Some(Place::Locked(Box::new(record)))
+    }
+
+    /// A snapshot of the local hub cache that has a config: the revision asked for, else that of `main`.
+    ///
+    /// Source: `huggingface_hub` 0.34 `file_download.py`, `constants.py`: `models--org--name/refs/main` holds the
+    /// commit, `snapshots/<commit>/` the files.
+    fn in_hub_cache(&self, reference: &Reference) -> Option<Place> {
+        let cache = self.settings.hub_cache.as_ref()?;
+        let snapshot = |name: &String| {
+            let folder = cache.join(format!("models--{}", name.replace('/', "--")));
+            let revision = reference.revision.as_deref().unwrap_or("main");
+            let commit = std::fs::read_to_string(folder.join("refs").join(revision)).ok();
+            let commit = commit.as_deref().map_or(revision, str::trim);
+            // The revision is a word of a manifest: it must not lead out of the cache.
+            let is_plain = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let path = folder.join("snapshots").join(commit);
+            (is_plain && path.join("config.json").is_file()).then(|| Place::Snapshot {
+                path,
+                name: name.clone(),
             })
-            .cloned()
+        };
+        reference.names.iter().filter(|name| name.contains('/') && is_hub_name(name)).find_map(snapshot)
     }
 
     fn add(&mut self, path: &Path) -> String {
         let path = normal(path);
         let shown = display(&path);
-        self.places.entry(shown.clone()).or_insert(path);
+        self.places.entry(shown.clone()).or_insert(Place::Path(path));
         shown
     }
 }
@@ -174,36 +316,51 @@ fn is_hub_name(name: &str) -> bool {
     parts.len() <= 2 && !name.starts_with(['.', '/', '~']) && parts.iter().all(|part| !part.is_empty())
 }
 
+/// What to say of a name that is nowhere: a mistake where the manifest is oomlint's own and names a path beside it,
+/// a warning for a name that could be locked, and a mere note for a place that only the serving machine has.
 fn not_found(declaration: &Declaration, shelf: &Shelf<'_>) -> Option<Finding> {
     let name = declaration.deployment.model.as_ref()?;
     let span = name.span()?;
-    let near = nearest(&name.value, shelf.places.keys().map(String::as_str));
-    let label = match near {
-        Some(near) => format!("did you mean {near}?"),
-        None => "no such model".to_owned(),
+    let written = name.value.as_str();
+    let reference = name::parse(written)?;
+    let near = || {
+        let known = shelf.places.keys().map(String::as_str);
+        nearest(written, known).or_else(|| nearest(written, catalog::names()))
     };
-    let (message, help) = if is_hub_name(&name.value) && name.value.contains('/') {
+    let is_own = declaration.deployment.format == Format::Own;
+    let is_relative = !written.starts_with(['/', '~']) && !written.contains("://");
+    let is_path = matches!(reference.kind, Kind::Path | Kind::Gguf);
+    let is_bare = reference.kind == Kind::Hub && !written.contains('/');
+    let (severity, message, help) = if is_own && is_relative && (is_path || is_bare) {
         (
-            format!("the model {} is not in this tree", name.value),
-            "give the model as a directory with its config.json, or name the folder that holds it under \
-             `models:` in .oomlint.yaml; nothing of this deployment was sized",
-        )
-    } else {
-        (
-            format!(
-                "there is no model at {}",
-                display(&declaration.folder.join(&name.value))
-            ),
+            Severity::Error,
+            format!("there is no model at {}", display(&declaration.folder.join(written))),
             "the path is relative to this file; it must be a directory with a config.json, or a .gguf file; \
              nothing of this deployment was sized",
         )
+    } else if reference.is_name() {
+        (
+            Severity::Warning,
+            format!("the facts of the model {written} are not known here"),
+            "run `oomlint lock` to record them once, or name a folder with its config.json under `models:` in \
+             .oomlint.yaml; nothing of this deployment was sized",
+        )
+    } else {
+        (
+            Severity::Info,
+            format!("the model at {written} was not sized: the place is not in this tree, and its name says no \
+                     known model"),
+            "say which model it is under `models:` in .oomlint.yaml, as `path: org/name` or `path: folder`",
+        )
     };
-    let mut finding = Finding::at(
-        "model-not-found",
-        Severity::Error,
-        message,
-        Label { span, text: label },
-    );
+    let text = match near().filter(|_| severity > Severity::Info) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "no such model".to_owned(),
+    };
+    let mut finding = Finding::at("model-not-found", severity, message, Label { span, text });
     finding.deployment = Some(declaration.index);
     Some(finding.with_help(help))
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,6 +208,11 @@ fn read(file: &Parsed, named: bool, world: &World) -> Read {
             file,
             world,
         };
+        // What a kustomization changes is read there, as it will be deployed.
+        if world.overlays().replaces(input.root) {
+            read.declared.push(Declared::default());
+            continue;
+        }
         if let Some(reader) = manifest::reader_of(&input) {
             read.findings.extend(aliases(document.root(), &file.source));
             read.declared.push((reader.read)(&input));
@@ -251,18 +256,27 @@ fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
     root.unknown_aliases().into_iter().map(finding).collect()
 }
 
-/// True for the source of a chart: actions that only Helm can run. Other files hold templates too, as texts (a chat
-/// template of a model); actions that any template has count where they broke the YAML, which they do outside texts.
+/// True for the source of a chart: actions that only Helm can run, where YAML wants a key or a value. Inside quotes or
+/// a longer text they are part of a value, which the chart that gets it fills in (`host: "{{ .Release.Name }}.home"`).
+/// Actions that any template has count where they broke the YAML, which they do outside texts.
 fn is_helm_template(text: &str, broken: bool) -> bool {
     let helm = [".Values", ".Release", ".Chart", "include \"", "include `", "template \""];
     let any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
-    text.contains("{{")
-        && text.split("{{").skip(1).any(|action| {
-            let action = action.split("}}").next().unwrap_or("");
-            let action = format!("{{{{{action}");
-            let has = |marks: &[&str]| marks.iter().any(|mark| action.contains(mark));
-            has(&helm) || broken && has(&any)
-        })
+    text.match_indices("{{").any(|(at, _)| {
+        let (before, action) = text.split_at(at);
+        let action = action.split("}}").next().unwrap_or("");
+        let line = before.rsplit('\n').next().unwrap_or("");
+        let has = |marks: &[&str]| marks.iter().any(|mark| action.contains(mark));
+        (has(&helm) || broken && has(&any)) && wants_a_value(line)
+    })
+}
+
+/// True where a line ends in front of a key or a value.
+fn wants_a_value(line: &str) -> bool {
+    let open = |quote: char| line.matches(quote).count() % 2 == 1;
+    let told = line.trim();
+    let begins = told.is_empty() || told == "-" || line.ends_with("- ");
+    !open('"') && !open('\'') && (begins || told.ends_with(':') || told.ends_with("}}"))
 }
 
 /// Says once a file that a template has to be rendered first, where it looks like one that serves a model.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::weights::{self, Format};
 use super::{Estimate, Recommended, Scenario, Verdict};
-use crate::engine::{self, Cell, Contradiction, Engine, KvType, Plan, Request, Version};
+use crate::engine::{self, Band, Cell, Contradiction, Engine, KvType, Plan, Request, Version};
 use crate::machine::Machine;
 use crate::manifest::{Deployment, WeightFormat};
 use crate::memory::recommend::{HardwareCapabilities, QuantRecommendation, recommend_quantization};
@@ -30,8 +30,19 @@ pub struct Subject<'a> {
 pub struct Built {
     /// In the order machine, context, batch, KV type.
     pub scenarios: Vec<Scenario>,
-    /// What the engine cannot run on a machine (by position in [`Subject::machines`]), whatever the memory.
-    pub contradictions: Vec<(usize, Contradiction)>,
+    /// What the engine cannot run, whatever the memory.
+    pub contradictions: Vec<Refused>,
+}
+
+/// What an engine cannot run on a machine.
+#[derive(Debug)]
+pub struct Refused {
+    /// The machine, by position in [`Subject::machines`].
+    pub position: usize,
+    /// The KV type of the cells in question; `None` where all cells of the machine are.
+    pub kv: Option<KvType>,
+    /// Why.
+    pub contradiction: Contradiction,
 }
 
 /// Builds every scenario of a deployment.
@@ -43,13 +54,25 @@ pub fn build(subject: &Subject<'_>) -> Built {
     for (position, machine) in subject.machines.iter().enumerate() {
         let scenarios = match (subject.model, machine) {
             (Some((_, model)), Some((_, machine))) => match Bench::new(subject.deployment, model, machine) {
-                Ok(bench) => cells(subject, Some((0, *machine)))
-                    .map(|cell| bench.scenario(subject, position, cell))
-                    .collect(),
+                Ok(bench) => {
+                    let refused = bench.refused_kv_types(subject.deployment, position);
+                    let is_refused = |kv| refused.iter().any(|found| found.kv == Some(kv));
+                    let scenarios = cells(subject, Some((0, *machine)))
+                        .map(|cell| match is_refused(cell.kv) {
+                            true => blank(subject, position, cell),
+                            false => bench.scenario(subject, position, cell),
+                        })
+                        .collect();
+                    built.contradictions.extend(refused);
+                    scenarios
+                }
                 Err(contradictions) => {
-                    built
-                        .contradictions
-                        .extend(contradictions.into_iter().map(|found| (position, found)));
+                    let refused = contradictions.into_iter().map(|contradiction| Refused {
+                        position,
+                        kv: None,
+                        contradiction,
+                    });
+                    built.contradictions.extend(refused);
                     unknown(subject, position)
                 }
             },
@@ -144,6 +167,8 @@ pub(super) struct Bench<'a> {
     accelerators: u64,
     /// True where the settings say what stays in host memory.
     chooses_offload: bool,
+    /// The overhead that the user gives in the place of the estimate.
+    given_overhead: Option<Band>,
     assumptions: Vec<String>,
 }
 
@@ -172,6 +197,10 @@ impl<'a> Bench<'a> {
             options: Vec::new(),
             chooses_offload: deployment.settings.offload().is_some(),
             accelerators,
+            given_overhead: deployment
+                .settings
+                .text(engine::overheads::GIVEN)
+                .and_then(Band::parse),
             assumptions: Vec::new(),
         };
         if model.layout.is_err() {
@@ -188,8 +217,14 @@ impl<'a> Bench<'a> {
                 version,
                 settings: &settings,
                 weights_bytes: format.bytes,
+                format: format.quantization.as_ref(),
             };
-            let plan = engine::plan(engine, &request)?;
+            let plan = match engine::plan(engine, &request) {
+                Ok(plan) => plan,
+                // A format that was only going to be proposed.
+                Err(_) if !bench.is_asked_for(&format) => continue,
+                Err(contradictions) => return Err(contradictions),
+            };
             let assumptions = Arc::default();
             bench.options.push(Choice {
                 format,
@@ -200,6 +235,42 @@ impl<'a> Bench<'a> {
         bench.assume();
         bench.share_assumptions();
         Ok(bench)
+    }
+
+    /// True for the format that the deployment would be served in, by its checkpoint or by its own words.
+    fn is_asked_for(&self, format: &Format) -> bool {
+        match &self.wanted {
+            WeightFormat::Named(name) => *name == format.name,
+            WeightFormat::Auto | WeightFormat::AsPublished => {
+                weights::published(self.model).is_none_or(|published| published.name == format.name)
+            }
+        }
+    }
+
+    /// The declared KV types that the engine refuses on the machine.
+    fn refused_kv_types(&self, deployment: &Deployment, position: usize) -> Vec<Refused> {
+        let refused = deployment.kv_cache.iter().filter_map(|kv| {
+            let contradiction = self.refuses(deployment, kv.value)?;
+            Some(Refused {
+                position,
+                kv: Some(kv.value),
+                contradiction,
+            })
+        });
+        refused.collect()
+    }
+
+    /// Why the engine refuses a KV type here, if it does.
+    pub(super) fn refuses(&self, deployment: &Deployment, kv: KvType) -> Option<Contradiction> {
+        let request = Request {
+            model: self.model,
+            machine: self.machine,
+            version: None,
+            settings: &deployment.settings,
+            weights_bytes: 0,
+            format: None,
+        };
+        engine::refusals::kv_type(self.engine, &request, kv)
     }
 
     /// The formats to plan for, best quality first, each once.
@@ -243,8 +314,19 @@ impl<'a> Bench<'a> {
     }
 
     fn assume(&mut self) {
+        self.assumptions.extend(self.model.assumptions.iter().cloned());
         if let Some(choice) = self.options.first() {
             self.assumptions.extend(choice.plan.assumptions().iter().cloned());
+        }
+        if let Some(band) = &self.given_overhead {
+            let gib = |bytes: u64| format!("{:.2}", bytes as f64 / GIB as f64);
+            let words = if band.low == band.high {
+                format!("the overhead is {} GiB, as given", gib(band.likely))
+            } else {
+                let (low, likely, high) = (gib(band.low), gib(band.likely), gib(band.high));
+                format!("the overhead is {likely} GiB ({low} to {high}), as given")
+            };
+            self.assumptions.push(words);
         }
         if self.uses_tree() && self.neural_accelerator_assumed() {
             self.assumptions.push("macOS 26.2 or later".to_owned());

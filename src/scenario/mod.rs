@@ -7,7 +7,7 @@ mod build;
 mod solve;
 mod weights;
 
-pub use build::{Built, Subject, build};
+pub use build::{Built, Refused, Subject, build};
 pub use solve::Solver;
 
 use std::sync::Arc;
@@ -100,7 +100,7 @@ pub struct Recommended {
 }
 
 /// What would fit instead, solved backwards. `None` where nothing of the kind fits or applies.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Alternatives {
     /// Largest context in tokens with everything else as it is.
     pub largest_context: Option<u64>,
@@ -112,6 +112,10 @@ pub struct Alternatives {
     pub machine: Option<(String, u64)>,
     /// Another tensor-parallel size, and the largest context in tokens with it.
     pub tensor_parallel: Option<(u64, u64)>,
+    /// The least memory fraction with which the cell fits.
+    pub memory_fraction: Option<f64>,
+    /// Largest number of concurrent sequences of the context.
+    pub largest_batch: Option<u64>,
 }
 
 /// One cell.

@@ -5,15 +5,20 @@
 
 use super::build::{Bench, Subject};
 use super::{Alternatives, Scenario};
-use crate::engine::{self, Cell, Engine, KvType, Settings};
+use crate::engine::{self, Cell, Engine, KvType, Settings, Version};
 use crate::fact::Fact;
 use crate::machine::Machine;
 use crate::machine::catalog::Catalog;
 use crate::manifest::{Deployment, WeightFormat};
+use crate::memory::solve;
 use crate::model::Model;
 
 /// Tensor-parallel sizes that are worth proposing: those of one host.
 const TENSOR_PARALLEL_SIZES: [u64; 3] = [2, 4, 8];
+
+/// Memory fractions that are proposed, in hundredths: above, CUDA graphs and other libraries find no room beside
+/// the pool (vLLM's own advice is 0.90 to 0.95).
+const MOST_HUNDREDTHS: u32 = 95;
 
 /// Solves scenarios of the deployments it was made from.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +39,8 @@ impl Solver<'_> {
             quantization: case.other_format(),
             machine: case.other_machine(),
             tensor_parallel: case.other_tensor_parallel(),
+            memory_fraction: case.other_memory_fraction(),
+            largest_batch: case.largest_batch(),
         }
     }
 
@@ -80,7 +87,7 @@ impl Case<'_> {
         let smaller = |kv: &KvType| size(*kv) < size(self.cell.kv);
         smaller_kv_types(self.engine())
             .iter()
-            .filter(|kv| smaller(kv))
+            .filter(|kv| smaller(kv) && bench.refuses(self.deployment, **kv).is_none())
             .find_map(|kv| {
                 // Settings that name the type as an engine's argument would go before the cell's.
                 let largest = bench.largest_context_of(Cell { kv: *kv, ..self.cell })?;
@@ -106,6 +113,42 @@ impl Case<'_> {
             let fits = self.bench(self.deployment, &machine)?.satisfies(self.cell);
             fits.then(|| (machine.name(), machine.memory_bytes))
         })
+    }
+
+    /// The least memory fraction, in whole hundredths up to what leaves the runtime room, with which the cell fits.
+    fn other_memory_fraction(&self) -> Option<f64> {
+        let settings = &self.deployment.settings;
+        let pool_is_given = settings.get("kv_cache_memory_bytes").is_some()
+            || settings.get("num_gpu_blocks_override").is_some();
+        if self.engine() != Engine::Vllm || pool_is_given {
+            return None;
+        }
+        let version = self.deployment.engine_version.as_ref();
+        let version = version.and_then(|text| Version::parse(&text.value));
+        let now = settings
+            .number("memory_fraction")
+            .unwrap_or_else(|| engine::vllm::default_memory_fraction(version));
+        let fractions = (1..=MOST_HUNDREDTHS).map(|hundredths| f64::from(hundredths) / 100.0);
+        fractions.filter(|fraction| *fraction > now).find(|fraction| {
+            let mut settings = settings.clone();
+            settings.set(
+                "memory_fraction",
+                Fact::default(fraction.to_string(), "a proposal"),
+            );
+            let deployment = Deployment {
+                settings,
+                ..self.deployment.clone()
+            };
+            let bench = self.bench(&deployment, self.machine);
+            bench.is_some_and(|bench| bench.satisfies(self.cell))
+        })
+    }
+
+    /// The largest batch of the context that fits, where more than one sequence was asked for.
+    fn largest_batch(&self) -> Option<u64> {
+        let bench = self.bench(self.deployment, self.machine)?;
+        let fits = |batch| bench.satisfies(Cell { batch, ..self.cell });
+        solve::largest(self.cell.batch, fits).filter(|batch| *batch < self.cell.batch)
     }
 
     /// The next tensor-parallel size with which the cell fits, else the largest of one host.

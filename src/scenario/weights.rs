@@ -3,10 +3,11 @@
 
 use crate::engine::Engine;
 use crate::machine::{Machine, MachineKind};
-use crate::model::{Component, Dtype, Model, quantization};
+use crate::model::quantization::TensorFormat;
+use crate::model::{Component, Dtype, Model, Quantization, quantization};
 
 /// A format that weights can be served in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Format {
     /// Its name in reports; `as-published` never stands here, but the published format's own name.
     pub(super) name: String,
@@ -14,6 +15,8 @@ pub(super) struct Format {
     pub(super) bytes: u64,
     /// True for bytes read from headers; false for bytes computed from a parameter count.
     pub(super) exact: bool,
+    /// How its linear layers are stored, where they are quantized.
+    pub(super) quantization: Option<Quantization>,
 }
 
 /// The published checkpoint, as far as its size is known.
@@ -24,11 +27,12 @@ pub(super) fn published(model: &Model) -> Option<Format> {
             name,
             bytes: bytes.saturating_sub(unloaded(model)),
             exact: model.weights.exact,
+            quantization: published_quantization(model),
         });
     }
     let dtype = model.dtype.as_ref().map_or(Dtype::Bfloat16, |dtype| dtype.value);
     let bytes = match (&model.quantization, &model.census) {
-        (Some(quantization), Some(census)) => census.bytes(&quantization.value, dtype),
+        (Some(quantization), Some(census)) => census.published_bytes(&quantization.value, dtype),
         (Some(quantization), None) => scaled(
             model.parameters.as_ref()?.count,
             quantization.value.real_bits_per_weight(),
@@ -39,7 +43,12 @@ pub(super) fn published(model: &Model) -> Option<Format> {
         name,
         bytes,
         exact: false,
+        quantization: published_quantization(model),
     })
+}
+
+fn published_quantization(model: &Model) -> Option<Quantization> {
+    model.quantization.as_ref().map(|fact| fact.value.clone())
 }
 
 /// Bytes of a checkpoint that no engine loads by default: a second copy of tied embeddings, and the layers that
@@ -91,6 +100,7 @@ pub(super) fn named(engine: Engine, model: &Model, name: &str) -> Option<Format>
         name: name.to_owned(),
         bytes,
         exact: false,
+        quantization: row.tensors.as_ref().map(TensorFormat::quantization),
     })
 }
 

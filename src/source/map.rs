@@ -34,6 +34,12 @@ impl ScalarMap {
         Self { places }
     }
 
+    /// The byte of the value that stands at a byte of the file, or the next one where that byte is none of its.
+    pub fn offset(&self, place: usize) -> Option<usize> {
+        let at = self.places.partition_point(|known| *known < place);
+        (at < self.places.len()).then_some(at)
+    }
+
     /// The span of a range of the value, measured in bytes of the value.
     pub fn span(&self, file: &SourceFile, range: Range<usize>) -> Span {
         let last = self.places.last().copied().unwrap_or(0);

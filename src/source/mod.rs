@@ -8,7 +8,7 @@ pub mod map;
 pub mod tree;
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// Which file of a run a [`Span`] lies in. Not ordered: ids depend on which thread read a file first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +80,7 @@ pub struct SourceFile {
     path: String,
     text: String,
     line_starts: Vec<u32>,
+    tree: OnceLock<tree::Tree>,
 }
 
 impl SourceFile {
@@ -100,7 +101,13 @@ impl SourceFile {
             path: path.into(),
             text,
             line_starts,
+            tree: OnceLock::new(),
         }
+    }
+
+    /// The file as YAML or JSON, read on first use and kept.
+    pub fn tree(&self) -> &tree::Tree {
+        self.tree.get_or_init(|| tree::Tree::parse(self))
     }
 
     /// Its id.
@@ -207,6 +214,12 @@ impl Sources {
             .unwrap_or_else(PoisonError::into_inner)
             .get(id.index())
             .cloned()
+    }
+
+    /// True when a text of a path was read.
+    pub fn has(&self, path: &str) -> bool {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.iter().any(|file| file.path() == path)
     }
 
     /// The characters of a span.

@@ -4,6 +4,10 @@
 //! could not be read; a broken document never hides its neighbours. Aliases stay references, so no input can
 //! make a tree larger than itself. What a value means is for the modules that read trees.
 
+mod assembly;
+
+pub use assembly::{Assembly, Part};
+
 use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle};

@@ -7,6 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod adoption;
+mod authors;
+mod fixes;
 mod hostile;
 mod settings;
 

@@ -143,3 +143,30 @@ fn a_concurrency_that_is_no_number_becomes_null() {
     report.scenarios[0].estimate.as_mut().unwrap().max_concurrency = Some(f64::INFINITY);
     assert_eq!(parsed(&report)["scenarios"][0]["max_concurrency"], Value::Null);
 }
+
+#[test]
+fn a_code_quality_report_has_a_fingerprint_for_each_finding() {
+    let text = render(&sample::report(), OutputFormat::Gitlab, &RenderOptions::default());
+    insta::assert_snapshot!(text);
+    let issues: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let issues = issues.as_array().unwrap();
+    let fingerprints: std::collections::BTreeSet<&str> = issues
+        .iter()
+        .map(|issue| issue["fingerprint"].as_str().unwrap())
+        .collect();
+    assert_eq!(fingerprints.len(), issues.len());
+}
+
+#[test]
+fn a_junit_report_fails_on_errors_only_and_stays_well_formed() {
+    insta::assert_snapshot!(render(
+        &sample::report(),
+        OutputFormat::Junit,
+        &RenderOptions::default()
+    ));
+    let hostile = render(&sample::hostile(), OutputFormat::Junit, &RenderOptions::default());
+    assert!(
+        quick_junit::Report::deserialize_from_str(&hostile).is_ok(),
+        "{hostile}"
+    );
+}

@@ -136,3 +136,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_page_stands_on_its_own() {
+    assert_snapshot!(plain(&sample::report(), OutputFormat::Html));
+}
+
+#[test]
+fn hostile_text_stays_text_on_a_page() {
+    let page = plain(&sample::hostile(), OutputFormat::Html);
+    assert_snapshot!("hostile_html", page);
+    let body = page.split_once("<body>").unwrap().1;
+    assert!(!body.contains("<script") && !body.contains("<img") && !body.contains("javascript:\""));
+}

@@ -130,6 +130,7 @@ fn findings(manifest: &SourceFile, config: &SourceFile) -> Vec<Finding> {
     );
     kv.deployment = Some(0);
     kv.scenarios = vec![1];
+    kv.fact = Some("scenario.context");
     kv.fix = Some(Fix {
         safe: false,
         edits: vec![Edit {
@@ -259,6 +260,7 @@ pub(crate) fn layout() -> Layout {
 
 fn llama(config: &SourceFile) -> Model {
     Model {
+        assumptions: Vec::new(),
         name: "llama-3.1-8b".to_owned(),
         path: "models/llama-3.1-8b".to_owned(),
         source: ModelSource::Directory,
@@ -298,6 +300,7 @@ fn llama(config: &SourceFile) -> Model {
 
 fn refused() -> Model {
     Model {
+        assumptions: Vec::new(),
         name: "mystery".to_owned(),
         path: "models/mystery".to_owned(),
         source: ModelSource::HubCache,

@@ -156,7 +156,7 @@ fn fingerprints_do_not_move_with_lines_and_never_collide() {
     let prints = |log: &Value| -> Vec<String> {
         let results = log["runs"][0]["results"].as_array().unwrap();
         let print = |result: &Value| {
-            result["partialFingerprints"]["oomlint/v1"]
+            result["partialFingerprints"]["oomlint/v2"]
                 .as_str()
                 .unwrap()
                 .to_owned()

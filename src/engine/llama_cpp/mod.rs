@@ -9,7 +9,7 @@ mod caches;
 mod compute;
 mod placement;
 
-use super::{Band, Cell, Contradiction, KvType, Plan, Request, Reservation, Settings};
+use super::{Band, Cell, Contradiction, KvType, Plan, Request, Reservation, Settings, overheads};
 use crate::machine::{Machine, MachineKind};
 use crate::memory::MIB;
 use crate::memory::layout::{Cache, Layout};
@@ -147,6 +147,7 @@ pub(super) struct LlamaCpp {
     /// False with `--no-kv-offload`.
     kv_offload: bool,
     compute: Compute,
+    given_overhead: Option<Band>,
     device_bytes: u64,
     /// Bytes of a device that `--fit` may take.
     fit_bytes: u64,
@@ -257,6 +258,7 @@ impl LlamaCpp {
             memory,
             kv_offload: settings.flag("kv_offload").unwrap_or(true),
             compute: Compute::new(request.model, request.machine, flash_attention),
+            given_overhead: overheads::given(settings),
             device_bytes,
             fit_bytes: device_bytes.saturating_sub(margin.saturating_mul(MIB)),
             max_context: request.model.max_context.as_ref().map_or(4096, |fact| fact.value),
@@ -296,7 +298,9 @@ impl LlamaCpp {
         Served {
             plan: self,
             context,
-            overhead: self.compute.band(options.ubatch, self.caches.longest(&context)),
+            overhead: self
+                .given_overhead
+                .unwrap_or_else(|| self.compute.band(options.ubatch, self.caches.longest(&context))),
             layers: self.caches.per_layer(&context, &options),
         }
     }
@@ -572,6 +576,20 @@ fn check_settings(settings: &Settings) -> Vec<Contradiction> {
         });
     }
     wrong
+}
+
+/// Why llama.cpp refuses a type of keys for this model, with the type of values that the settings give.
+pub fn kv_contradiction(request: &Request<'_>, kv: KvType) -> Option<Contradiction> {
+    let layout = request.model.layout.as_ref().ok()?;
+    let found = check_types(layout, request.settings, Some(kv), value_type(request.settings));
+    found.into_iter().next().map(|found| Contradiction {
+        settings: found
+            .settings
+            .into_iter()
+            .map(|id| if id == "cache_type_k" { "kv_cache" } else { id })
+            .collect(),
+        ..found
+    })
 }
 
 /// What llama.cpp refuses of a pair of cache types for a model (`llama_init_from_model`). The keys' type may

@@ -76,6 +76,7 @@ fn planned(machine: &Machine, pairs: &[(&str, &str)]) -> Box<dyn Plan> {
         version: None,
         settings: &settings,
         weights_bytes: 16 * GIB,
+        format: None,
     };
     plan(&request).unwrap()
 }
@@ -154,6 +155,7 @@ fn contradictions_name_both_facts() {
             version: None,
             settings: &settings,
             weights_bytes: GIB,
+            format: None,
         };
         plan(&request)
             .err()

@@ -28,6 +28,7 @@ use crate::memory::GIB;
 use crate::memory::layout::{Cache, Layout, Reach};
 use crate::memory::overhead::{Coefficients, Load};
 use crate::model::Dtype;
+use crate::model::census::ExpertPadding;
 use defaults::{Batches, BlockNeeds, CacheKind};
 use groups::{Flight, Pool, Ungroupable};
 use quirks::{Quirk, Quirks};
@@ -68,7 +69,10 @@ struct VllmPlan {
 /// # Errors
 /// The reasons why vLLM refuses to start whatever the memory.
 pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> {
-    let sharding = Sharding::of(request);
+    let mut sharding = Sharding::of(request);
+    // Data-parallel replicas of a mixture of experts serve with one set of experts, by parts without
+    // `--enable-expert-parallel`, else whole (`fused_moe/config.py::FusedMoEParallelConfig.make`).
+    sharding.replicas_of_experts = sharding.data;
     let mut contradictions = refusals::contradictions(request, &sharding);
     let Ok(layout) = &request.model.layout else {
         contradictions.push(Contradiction {
@@ -133,7 +137,10 @@ impl VllmPlan {
         let offloaded = settings
             .number("cpu_offload_gb")
             .map_or(0, |gib| scaled(GIB, gib));
-        let weights_bytes = sharding.rank_weights_bytes(request).saturating_sub(offloaded);
+        let weights_bytes = sharding
+            .padded_weights_bytes(request, expert_padding(request))
+            .saturating_add(sharding.next_token_bytes(request, draft_layers(request, &layout)))
+            .saturating_sub(offloaded);
         Self {
             version,
             hybrid: settings.flag("hybrid_kv_cache_manager").unwrap_or(true),
@@ -146,7 +153,7 @@ impl VllmPlan {
             weights_bytes,
             usable_bytes: scaled(request.machine.engine_memory_bytes(), fraction),
             has_states,
-            overheads: overheads::coefficients(Engine::Vllm, Some(version)),
+            overheads: overheads::of(Engine::Vllm, Some(version), settings),
             load: Load {
                 largest_graph: largest_graph(request, batches.sequences, states.drafted),
                 ..overheads::load(request, &sharding, batches.sequences, 0)
@@ -270,6 +277,26 @@ impl Plan for VllmPlan {
     fn assumptions(&self) -> &[String] {
         &self.assumptions
     }
+}
+
+/// What MXFP4 experts are padded to, by the kernels that a device gets: Marlin on Ampere, Ada and consumer
+/// Blackwell, `FlashInfer`'s on data-centre Blackwell, Triton's on Hopper, which pads nothing here
+/// (`quantization/mxfp4.py::Mxfp4MoEMethod.create_weights`, 0.12).
+fn expert_padding(request: &Request<'_>) -> Option<ExpertPadding> {
+    request.format.filter(|format| format.method == "mxfp4")?;
+    let stream = request.model.dims.hidden_size.as_ref()?.value;
+    let major = request.machine.compute_capability.map(|(major, _)| major);
+    let (stream_step, inner_step) = match (request.machine.kind, major) {
+        (MachineKind::Nvidia, Some(9)) => (1, 64),
+        (MachineKind::Nvidia, Some(10)) | (MachineKind::Amd, _) => (256, 256),
+        (MachineKind::Nvidia, _) => (256, 128),
+        _ => return None,
+    };
+    Some(ExpertPadding {
+        stream,
+        stream_step,
+        inner_step,
+    })
 }
 
 /// Which kinds of states have checkpoints in a release. KDA's kernel needs a bounded gate

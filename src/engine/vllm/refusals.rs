@@ -11,12 +11,12 @@ use crate::memory::layout::{Cache, Layout, Reach};
 /// Every reason that the settings and the model give.
 pub(super) fn contradictions(request: &Request<'_>, sharding: &Sharding) -> Vec<Contradiction> {
     let reasons = [
-        sharding.contradiction(request),
         memory_fraction(request),
         context_ranks(request, sharding),
         declared_kv_type(request).and_then(|kv| kv_type(request, kv)),
     ];
-    reasons.into_iter().flatten().collect()
+    let split = sharding.contradictions(request).into_iter();
+    split.chain(reasons.into_iter().flatten()).collect()
 }
 
 fn memory_fraction(request: &Request<'_>) -> Option<Contradiction> {

@@ -27,6 +27,7 @@ fn planned(model: &Model, machine: &Machine, version: &str, values: &[(&str, &st
         version: Version::parse(version),
         settings: &settings(values),
         weights_bytes: 16 * GIB,
+        format: None,
     })
     .unwrap_or_else(|refused| panic!("{refused:?}"))
 }
@@ -38,6 +39,7 @@ fn refused(model: &Model, values: &[(&str, &str)]) -> Vec<String> {
         version: None,
         settings: &settings(values),
         weights_bytes: GIB,
+        format: None,
     });
     let refused = refused.err().unwrap_or_default();
     refused.into_iter().map(|refusal| refusal.message).collect()
@@ -277,6 +279,7 @@ fn fp8_on_triton_needs_sm89() {
             version: None,
             settings: &settings,
             weights_bytes: GIB,
+            format: None,
         };
         kv_contradiction(&request, kv).is_some()
     };

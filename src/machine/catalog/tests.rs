@@ -277,7 +277,7 @@ fn larger_machines_are_of_the_same_kind_and_ascend() {
             .collect()
     };
     let cards = names("a10g");
-    assert_eq!(cards.first().map(String::as_str), Some("l4"));
+    assert_eq!(cards.first().map(String::as_str), Some("a100-sxm-40gb"), "{cards:?}");
     assert!(cards.contains(&"h100-sxm-80gb".to_owned()) && !cards.contains(&"mi300x".to_owned()));
     assert!(!cards.contains(&"gb10".to_owned()));
     let macs = names("m4-24gb");
@@ -289,6 +289,26 @@ fn larger_machines_are_of_the_same_kind_and_ascend() {
             .map(|machine| machine.memory_bytes)
             .collect();
         assert!(sizes.is_sorted() && !sizes.is_empty(), "{id}");
+    }
+}
+
+#[test]
+fn larger_machines_of_the_same_segment_come_first_and_none_of_a_lower_one() {
+    let catalog = Catalog::builtin();
+    let segment = |id: &str| catalog.entry(id).unwrap().segment();
+    assert_eq!(segment("l4"), Segment::Datacenter);
+    assert_eq!(segment("rtx-4090"), Segment::Desktop);
+    assert_eq!(segment("rtx-a6000"), Segment::Workstation);
+    assert_eq!(segment("mi300x"), Segment::Datacenter);
+    for id in ["l4", "rtx-3090", "rtx-a5000", "t4"] {
+        let larger: Vec<Segment> = catalog
+            .larger(&resolve(id))
+            .map(|machine| segment(&machine.id))
+            .collect();
+        assert!(
+            larger.is_sorted() && larger.iter().all(|other| *other >= segment(id)),
+            "{id}"
+        );
     }
 }
 

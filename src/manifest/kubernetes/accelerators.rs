@@ -1,14 +1,16 @@
 //! Accelerators of a pod: the resources that count them, and the node labels that tell their kind.
 
+use crate::engine::args::is_placeholder;
 use crate::fact::Fact;
 use crate::machine::catalog::Catalog;
 use crate::manifest::{AcceleratorKind, Accelerators, Count};
 use crate::source::tree::Node;
 
-/// Resources that count accelerators, by their names or the beginning of them. Sources: the device plugins of the
-/// vendors, as `../shared/reference/formats.md` lists them.
-const RESOURCES: [&str; 16] = [
+/// Resources that count accelerators. A name that ends in `-` or `*` is the beginning of several. Sources: the device
+/// plugins of the vendors, as `../shared/reference/formats.md` lists them.
+const RESOURCES: [&str; 20] = [
     "nvidia.com/gpu",
+    "nvidia.com/gpu.shared",
     "nvidia.com/mig-",
     "amd.com/gpu",
     "habana.ai/gaudi",
@@ -16,15 +18,27 @@ const RESOURCES: [&str; 16] = [
     "gpu.intel.com/i915",
     "google.com/tpu",
     "aws.amazon.com/neuron",
-    "huawei.com/Ascend",
+    "aws.amazon.com/neuroncore",
+    "aws.amazon.com/neurondevice",
+    "huawei.com/Ascend*",
+    "huawei.com/npu",
     "cambricon.com/mlu",
     "intel.com/gpu",
-    "squat.ai/dri",
-    "devic.es/dri",
+    "squat.ai/*",
+    "devic.es/*",
     "metax-tech.com/gpu",
     "vke.volcengine.com/mgpu",
     "aliyun.com/gpu",
 ];
+
+/// True for a resource that counts accelerators.
+fn counts_accelerators(name: &str) -> bool {
+    RESOURCES.iter().any(|known| match known.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None if known.ends_with('-') => name.starts_with(known),
+        None => name == *known,
+    })
+}
 
 /// Names under which a node's kind of machine is declared that are no label of an accelerator.
 const INSTANCE_LABELS: [&str; 3] = [
@@ -38,8 +52,10 @@ pub fn of_resources(resources: Node<'_>) -> Accelerators {
     let mut found = Accelerators::default();
     for kind in ["limits", "requests"] {
         for (key, value) in resources.get(kind).map(Node::entries).unwrap_or_default() {
-            let Some(name) = key.text().map(str::trim) else { continue };
-            if !RESOURCES.iter().any(|known| name.starts_with(known)) {
+            let Some(name) = key.text().map(str::trim) else {
+                continue;
+            };
+            if !counts_accelerators(name) {
                 continue;
             }
             let Some(count) = value.as_u64() else { continue };
@@ -51,6 +67,18 @@ pub fn of_resources(resources: Node<'_>) -> Accelerators {
         }
     }
     found
+}
+
+/// The field that cannot be known because `resources` give a variable or a template for a count.
+pub fn unresolved(resources: Node<'_>) -> Option<&'static str> {
+    let open = ["limits", "requests"].iter().any(|kind| {
+        let entries = resources.get(kind).map(Node::entries).unwrap_or_default();
+        entries.iter().any(|(key, value)| {
+            let counts = key.text().is_some_and(|name| counts_accelerators(name.trim()));
+            counts && value.as_u64().is_none() && value.text().is_some()
+        })
+    });
+    open.then_some("accelerators")
 }
 
 /// The kinds that a pod spec allows by `nodeSelector` and required node affinity.
@@ -77,12 +105,23 @@ pub fn selected(labels: Option<Node<'_>>) -> Vec<AcceleratorKind> {
         .collect()
 }
 
-/// A kind by the label that names it.
+/// A kind by the label that names it; `None` for a variable or a template.
 pub fn kind(label: &str, value: Node<'_>) -> Option<AcceleratorKind> {
+    let name = value.text().filter(|name| !is_placeholder(name))?;
     Some(AcceleratorKind {
         label: Some(label.to_owned()),
-        name: Fact::at(value.text()?.to_owned(), value.mention()),
+        name: Fact::at(name.to_owned(), value.mention()),
         count: None,
+    })
+}
+
+/// True where a pod spec selects its nodes by a label of accelerators whose value is a variable or a template.
+pub fn is_kind_open(spec: Node<'_>) -> bool {
+    let entries = spec.get("nodeSelector").map(Node::entries).unwrap_or_default();
+    entries.iter().any(|(key, value)| {
+        key.text()
+            .is_some_and(|label| is_accelerator_label(label) || INSTANCE_LABELS.contains(&label))
+            && value.text().is_some_and(is_placeholder)
     })
 }
 
@@ -115,7 +154,9 @@ pub fn expressions(terms: Option<Node<'_>>) -> Vec<AcceleratorKind> {
             })
         };
         let chosen = of(is_accelerator_label).or_else(|| of(|label| INSTANCE_LABELS.contains(&label)));
-        let Some((label, expression)) = chosen else { continue };
+        let Some((label, expression)) = chosen else {
+            continue;
+        };
         for value in expression.get("values").into_iter().flat_map(Node::items) {
             found.extend(kind(label, value));
         }
@@ -132,9 +173,15 @@ fn is_accelerator_label(label: &str) -> bool {
         "cloud.google.com/gke-tpu-topology",
         "karpenter.k8s.aws/instance-gpu-memory",
     ];
-    let other = ["cloud.google.com/compute-class", "kubernetes.azure.com/accelerator"];
+    let other = [
+        "cloud.google.com/compute-class",
+        "kubernetes.azure.com/accelerator",
+    ];
     !NUMBERS.contains(&label)
         && !other.contains(&label)
         && !INSTANCE_LABELS.contains(&label)
-        && Catalog::builtin().label_keys().iter().any(|known| known.key == label)
+        && Catalog::builtin()
+            .label_keys()
+            .iter()
+            .any(|known| known.key == label)
 }

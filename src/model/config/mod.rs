@@ -30,6 +30,9 @@ const TEXT_SECTIONS: [&[&str]; 6] = [
     &["decoder"],
 ];
 
+/// How reports call a parameter count that was worked out from the dimensions.
+pub const COUNTED_FROM: &str = "config.json";
+
 /// How deep a config may nest before the rest is left out of its JSON copy.
 const DEEPEST: usize = 64;
 

@@ -5,7 +5,6 @@
 //! costs no more than [`MAX_HEADER_BYTES`] of reading. Format: `ggml-org/ggml`, docs/gguf.md, versions 2 and 3.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::model::GgufValue;
@@ -58,9 +57,9 @@ pub(super) struct Tensor {
 /// Why a file cannot be read, as a sentence without the file's name.
 pub(super) type Broken = String;
 
-/// Reads the header of an open file.
-pub(super) fn read(file: File) -> Result<Header, Broken> {
-    let mut reader = Reader::new(file)?;
+/// Reads the header of a file of `file_bytes` bytes, from its start.
+pub(super) fn read<F: Read + Seek>(file: F, file_bytes: u64) -> Result<Header, Broken> {
+    let mut reader = Reader::new(file, file_bytes);
     let (num_tensors, num_entries) = preamble(&mut reader)?;
     let mut metadata = BTreeMap::new();
     for _ in 0..num_entries {
@@ -88,7 +87,7 @@ pub(super) fn read(file: File) -> Result<Header, Broken> {
 }
 
 /// Magic, version and the two counts, each checked.
-fn preamble(reader: &mut Reader) -> Result<(u64, u64), Broken> {
+fn preamble<F: Read + Seek>(reader: &mut Reader<F>) -> Result<(u64, u64), Broken> {
     let magic: [u8; 4] = reader.array()?;
     if &magic != b"GGUF" {
         return Err(format!(
@@ -113,7 +112,7 @@ fn preamble(reader: &mut Reader) -> Result<(u64, u64), Broken> {
     Ok((num_tensors, num_entries))
 }
 
-fn tensor(reader: &mut Reader) -> Result<Tensor, Broken> {
+fn tensor<F: Read + Seek>(reader: &mut Reader<F>) -> Result<Tensor, Broken> {
     let name = reader.name("tensor name")?;
     let num_dims = reader.u32()?;
     if num_dims > MAX_DIMS {
@@ -135,8 +134,8 @@ fn tensor(reader: &mut Reader) -> Result<Tensor, Broken> {
 }
 
 /// Reads forward through a file in blocks and counts what it reads.
-struct Reader {
-    file: File,
+struct Reader<F> {
+    file: F,
     block: Vec<u8>,
     /// Position in the block.
     at: usize,
@@ -146,17 +145,16 @@ struct Reader {
     bytes_read: u64,
 }
 
-impl Reader {
-    fn new(file: File) -> Result<Self, Broken> {
-        let file_bytes = file.metadata().map_err(|error| error.to_string())?.len();
-        Ok(Self {
+impl<F: Read + Seek> Reader<F> {
+    fn new(file: F, file_bytes: u64) -> Self {
+        Self {
             file,
             block: Vec::new(),
             at: 0,
             block_start: 0,
             file_bytes,
             bytes_read: 0,
-        })
+        }
     }
 
     fn position(&self) -> u64 {

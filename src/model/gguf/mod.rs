@@ -10,6 +10,7 @@ mod types;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use crate::fact::Fact;
@@ -71,6 +72,36 @@ pub fn load(path: &Path, display: &str) -> Loaded {
     }
 }
 
+/// Reads the header of a file that lies elsewhere, part by part: readers that begin at a part's first byte, and
+/// the bytes of the part. The model's name is `name`.
+///
+/// # Errors
+/// In a sentence without the file's name, when a header cannot be read.
+pub fn read_parts<F: Read + Seek>(
+    name: &str,
+    parts: impl IntoIterator<Item = (F, u64)>,
+) -> Result<Model, String> {
+    let mut parts = parts.into_iter();
+    let (first, bytes) = parts.next().ok_or("it has no parts")?;
+    let first = header::read(first, bytes)?;
+    let mut sum = Sum::new(main_layers(&first.metadata));
+    check_end(&first, sum.add(&first)?)?;
+    for (part, bytes) in parts {
+        let header = header::read(part, bytes)?;
+        check_end(&header, sum.add(&header)?)?;
+    }
+    Ok(model(name, first, sum, true))
+}
+
+/// Refuses a file that is too short for its tensors.
+fn check_end(header: &Header, end_of_last: u64) -> Result<(), String> {
+    let end = weights_start(header).saturating_add(end_of_last);
+    if header.file_bytes < end {
+        return Err(format!("it has {} bytes, and its tensors need {end}", header.file_bytes));
+    }
+    Ok(())
+}
+
 /// Adds a later part of a split set to the sum.
 fn add_part(sum: &mut Sum, part: &Path, display: &str) -> Option<Finding> {
     let added = open(part).and_then(|opened| match opened {
@@ -109,7 +140,7 @@ fn open(path: &Path) -> Result<Opened, String> {
     {
         return Ok(Opened::LfsPointer(size));
     }
-    header::read(file).map(Opened::Header)
+    header::read(file, about.len()).map(Opened::Header)
 }
 
 /// The `size` line of a git-LFS pointer file.
@@ -140,11 +171,7 @@ fn unreadable(display: &str, why: &str) -> Loaded {
 /// A file that holds some of its weights but not all of them was not copied whole. One that holds none was cut
 /// after its header on purpose, and says all that sizing needs.
 fn truncation(header: &Header, end_of_last: u64, display: &str) -> Option<Finding> {
-    let alignment = match header.metadata.get("general.alignment") {
-        Some(GgufValue::Integer(number)) => u64::try_from(*number).unwrap_or(32),
-        _ => 32,
-    };
-    let start = round_up(header.length, alignment);
+    let start = weights_start(header);
     let end = start.saturating_add(end_of_last);
     (header.file_bytes > start && header.file_bytes < end).then(|| {
         let message = format!(
@@ -155,6 +182,15 @@ fn truncation(header: &Header, end_of_last: u64, display: &str) -> Option<Findin
         Finding::about("file-unreadable", Severity::Warning, message, display)
             .with_help("download the file again")
     })
+}
+
+/// Bytes before the weights.
+fn weights_start(header: &Header) -> u64 {
+    let alignment = match header.metadata.get("general.alignment") {
+        Some(GgufValue::Integer(number)) => u64::try_from(*number).unwrap_or(32),
+        _ => 32,
+    };
+    round_up(header.length, alignment)
 }
 
 /// What the tensors of all parts add up to.
@@ -316,15 +352,55 @@ fn pointers(set: &Parts, first: u64, display: &str) -> Loaded {
 
 fn model(display: &str, first: Header, sum: Sum, complete: bool) -> Model {
     let metadata = first.metadata;
-    let layout = from_metadata(&metadata);
     let weights = Weights {
         bytes: Some(sum.bytes),
         exact: complete && !sum.inexact,
         how: "GGUF tensor table",
         ..sum.weights
     };
-    let mut model = Model::bare(name_of(display), display, ModelSource::Gguf, layout);
+    let mut model = described(name_of(display), display, ModelSource::Gguf, metadata, sum.tensors);
     model.weights = weights;
+    model.parameters = Some(Parameters {
+        count: sum.parameters,
+        exact: complete && !sum.inexact,
+        how: "tensor shapes",
+    });
+    model.bytes_read = sum.bytes_read;
+    model
+}
+
+/// The model that recorded metadata describes, without weights.
+pub(super) fn from_record(
+    name: &str,
+    display: &str,
+    source: ModelSource,
+    metadata: BTreeMap<String, GgufValue>,
+) -> Model {
+    described(name, display, source, metadata, 0)
+}
+
+/// The `general.file_type` of a mix of types by its name, upper and lower case alike. Mixes that llama.cpp does not
+/// number (`UD-Q4_K_XL`, `MXFP4_MOE`) go by the numbered one that they vary, as their own headers do.
+pub fn file_type(name: &str) -> Option<GgufValue> {
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_prefix("ud-").unwrap_or(&name);
+    let number = |name: &str| Catalog::built_in().file_named(name);
+    let varied = || {
+        let (family, _) = name.rsplit_once('_')?;
+        number(family).or_else(|| number(&format!("{family}_m")))
+    };
+    number(name).or_else(varied).map(GgufValue::Integer)
+}
+
+/// What the metadata alone says of a model.
+fn described(
+    name: &str,
+    display: &str,
+    source: ModelSource,
+    metadata: BTreeMap<String, GgufValue>,
+    num_tensors: u64,
+) -> Model {
+    let mut model = Model::bare(name, display, source, from_metadata(&metadata));
     if let Some(GgufValue::Text(arch)) = metadata.get("general.architecture") {
         model.architecture = Some(known(arch.clone()));
     }
@@ -348,16 +424,7 @@ fn model(display: &str, first: Header, sum: Sum, complete: bool) -> Model {
         model.max_context = keys.count("context_length").map(known);
         model.dims = dims(&keys, &metadata);
     }
-    model.parameters = Some(Parameters {
-        count: sum.parameters,
-        exact: complete && !sum.inexact,
-        how: "tensor shapes",
-    });
-    model.bytes_read = sum.bytes_read;
-    model.gguf = Some(GgufFacts {
-        metadata,
-        num_tensors: sum.tensors,
-    });
+    model.gguf = Some(GgufFacts { metadata, num_tensors });
     model
 }
 

@@ -65,6 +65,12 @@ impl Catalog {
     pub(super) fn file(&self, id: i128) -> Option<&FileType> {
         self.file_types.iter().find(|kind| i128::from(kind.id) == id)
     }
+
+    /// The number of a file's type by its name, upper and lower case alike.
+    pub(super) fn file_named(&self, name: &str) -> Option<i128> {
+        let kind = self.file_types.iter().find(|kind| kind.name.eq_ignore_ascii_case(name));
+        kind.map(|kind| i128::from(kind.id))
+    }
 }
 
 /// Elements and bytes of a tensor, and its type.

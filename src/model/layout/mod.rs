@@ -25,6 +25,7 @@ pub(crate) use compressed::ratios;
 pub(crate) use dims::dims;
 pub(crate) use kinds::{Kind, kinds};
 pub(crate) use state::cache as state_cache;
+pub(crate) use unknown::hints_at_memory;
 
 /// What one layer keeps: nothing, one cache, or several.
 type Kept = Vec<Cache>;

@@ -78,12 +78,7 @@ pub(super) fn refuse_what_is_not_understood(fields: &Fields<'_>) -> Result<(), R
     };
     for (key, value) in fields.node().entries() {
         let Some(text) = key.text() else { continue };
-        let lower = text.to_ascii_lowercase();
-        if HINTS.iter().any(|hint| lower.contains(hint))
-            && !UNDERSTOOD.contains(&text)
-            && !lower.ends_with("token_id")
-            && says_something(value)
-        {
+        if hints_at_memory(text) && says_something(value) {
             return Err(Refusal {
                 reason: format!(
                     "{name} is not a model_type that oomlint knows, and its field {text} hints at memory \
@@ -94,6 +89,14 @@ pub(super) fn refuse_what_is_not_understood(fields: &Fields<'_>) -> Result<(), R
         }
     }
     slides_somewhere(fields, name)
+}
+
+/// True for a field whose name speaks of memory between tokens in a way that nobody here understands.
+pub(crate) fn hints_at_memory(field: &str) -> bool {
+    let lower = field.to_ascii_lowercase();
+    HINTS.iter().any(|hint| lower.contains(hint))
+        && !UNDERSTOOD.contains(&field)
+        && !lower.ends_with("token_id")
 }
 
 /// A window without a pattern may mean every layer, some or none: counting all of them as sliding would count

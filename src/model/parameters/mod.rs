@@ -49,7 +49,7 @@ pub(crate) fn count(fields: &Fields<'_>, dims: &Dims) -> Option<(Parameters, Opt
     let parameters = Parameters {
         count: census.parameters(),
         exact: true,
-        how: "config.json",
+        how: crate::model::config::COUNTED_FROM,
     };
     Some((parameters, Some(census)))
 }

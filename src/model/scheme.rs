@@ -1,0 +1,335 @@
+//! Which layers of a quantized checkpoint are stored how: what quantizers left at 16 bit, and checkpoints that
+//! mix formats.
+//!
+//! In: the section of config.json or `hf_quant_config.json` that states the quantization. Out: a [`Scheme`],
+//! which says for the modules of one layer whether they are stored otherwise than the checkpoint's format says.
+//! It knows names of modules, not tensors; sizes are the [census](super::census)' business.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Quantization;
+
+/// How the modules of a checkpoint are stored, where not all are in its format.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scheme {
+    /// Modules at 16 bit.
+    plain: Modules,
+    /// Modules in a format of their own.
+    groups: Vec<(Modules, Quantization)>,
+    /// True where what no group names is at 16 bit.
+    groups_are_all: bool,
+}
+
+/// How one module is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// In the model's 16-bit type.
+    Plain,
+    /// In a format of its own.
+    As(Quantization),
+}
+
+/// Patterns of module names, by layer.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Modules {
+    of_layer: BTreeMap<u64, Vec<String>>,
+    of_any: Vec<String>,
+}
+
+/// Keys under which quantizers list modules that they leave alone: compressed-tensors and `modelopt`, its own
+/// file, transformers, AWQ.
+const LEFT_ALONE: [&str; 4] = [
+    "ignore",
+    "exclude_modules",
+    "modules_to_not_convert",
+    "ignored_layers",
+];
+/// Parts of names that lie outside the layers of the text model.
+const OUTSIDE: [&str; 7] = ["vision", "visual", "audio", "mtp", "projector", "embed", "talker"];
+/// Alternatives of one regular expression that are tried.
+const MOST_ALTERNATIVES: usize = 16;
+
+impl Scheme {
+    /// Reads a section; `None` where all linear layers are stored alike.
+    pub fn read(section: &Value, config: &Value) -> Option<Self> {
+        let mut scheme = Self::default();
+        let lists = LEFT_ALONE.iter().filter_map(|key| section.get(key)?.as_array());
+        for name in lists.flatten().filter_map(Value::as_str) {
+            scheme.plain.add(name);
+        }
+        scheme.add_groups(section);
+        scheme.add_layers(section);
+        // DeepSeek-V4: routed experts in 4-bit floats with a scale for 32, whatever the rest is in.
+        if config.get("expert_dtype").and_then(Value::as_str) == Some("fp4") && scheme.groups.is_empty() {
+            let mut experts = Modules::default();
+            experts.add("*experts*");
+            scheme.groups.push((experts, float(4.0, Some(32))));
+        }
+        let says_something = scheme.plain != Modules::default() || !scheme.groups.is_empty();
+        says_something.then_some(scheme)
+    }
+
+    /// compressed-tensors' `config_groups` that name their modules.
+    fn add_groups(&mut self, section: &Value) {
+        let groups = section.get("config_groups").and_then(Value::as_object);
+        for group in groups.into_iter().flatten().map(|(_, group)| group) {
+            let targets: Vec<&str> = group
+                .get("targets")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            // A class of layers stands for all of them.
+            if targets.is_empty() || targets.iter().any(|target| *target == "Linear") {
+                continue;
+            }
+            let mut modules = Modules::default();
+            targets.iter().for_each(|target| modules.add(target));
+            if let Some(format) = group.get("weights").and_then(weights) {
+                self.groups.push((modules, format));
+                self.groups_are_all = true;
+            }
+        }
+    }
+
+    /// `modelopt`'s algorithm of each layer.
+    fn add_layers(&mut self, section: &Value) {
+        let layers = section.get("quantized_layers").and_then(Value::as_object);
+        let mut by_algorithm: BTreeMap<String, Modules> = BTreeMap::new();
+        for (name, layer) in layers.into_iter().flatten() {
+            if let Some(algorithm) = layer.get("quant_algo").and_then(Value::as_str) {
+                by_algorithm
+                    .entry(algorithm.to_ascii_uppercase())
+                    .or_default()
+                    .add(name);
+            }
+        }
+        for (algorithm, modules) in by_algorithm {
+            let format = if algorithm.contains("FP4") {
+                float(4.0, Some(if algorithm.contains("MX") { 32 } else { 16 }))
+            } else {
+                float(8.0, None)
+            };
+            self.groups.push((modules, format));
+            self.groups_are_all = section.get("quant_method").and_then(Value::as_str) != Some("fp8");
+        }
+    }
+
+    /// How the module with one of these names is stored in a layer; `None` where as the rest.
+    pub fn of(&self, layer: u64, names: &[&str]) -> Option<Stored> {
+        let named = self.groups.iter().find(|(modules, _)| modules.hold(layer, names));
+        if let Some((_, format)) = named {
+            return Some(Stored::As(format.clone()));
+        }
+        (self.groups_are_all || self.plain.hold(layer, names)).then_some(Stored::Plain)
+    }
+}
+
+fn float(bits: f64, group_size: Option<u64>) -> Quantization {
+    let method = match group_size {
+        Some(32) => "mxfp4",
+        _ => "modelopt",
+    };
+    Quantization {
+        method: method.to_owned(),
+        bits,
+        group_size,
+        float: true,
+    }
+}
+
+fn weights(weights: &Value) -> Option<Quantization> {
+    Some(Quantization {
+        method: "compressed-tensors".to_owned(),
+        bits: weights.get("num_bits")?.as_f64()?,
+        group_size: weights
+            .get("group_size")
+            .and_then(Value::as_u64)
+            .filter(|size| *size > 0),
+        float: weights.get("type").and_then(Value::as_str) == Some("float"),
+    })
+}
+
+impl Modules {
+    fn add(&mut self, pattern: &str) {
+        let globs = match pattern.strip_prefix("re:") {
+            Some(expression) => globs(expression),
+            None => vec![pattern.to_owned()],
+        };
+        for glob in globs {
+            if OUTSIDE.iter().any(|word| glob.contains(word)) {
+                continue;
+            }
+            match layer(&glob) {
+                Some((Some(layer), rest)) => {
+                    self.of_layer.entry(layer).or_default().push(rest.to_owned());
+                }
+                Some((None, rest)) => self.of_any.push(rest.to_owned()),
+                None => self.of_any.push(glob),
+            }
+        }
+    }
+
+    fn hold(&self, layer: u64, names: &[&str]) -> bool {
+        let here = self
+            .of_layer
+            .get(&layer)
+            .into_iter()
+            .flatten()
+            .chain(&self.of_any);
+        let mut here = here.map(String::as_str);
+        here.any(|glob| names.iter().any(|name| holds(glob, name)))
+    }
+}
+
+/// A name is meant by a pattern that matches it, its beginning up to a dot, or its end after one.
+fn holds(glob: &str, name: &str) -> bool {
+    let heads = name.match_indices('.').filter_map(|(at, _)| name.get(..at));
+    let tails = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
+    std::iter::once(name)
+        .chain(heads)
+        .chain(tails)
+        .any(|part| matches(glob.as_bytes(), part.as_bytes()))
+        || glob
+            .strip_prefix("*.")
+            .is_some_and(|rest| matches(rest.as_bytes(), name.as_bytes()))
+}
+
+/// The layer that a pattern names (`None` within for all) and what follows: `model.layers.12.mlp*`.
+fn layer(glob: &str) -> Option<(Option<u64>, &str)> {
+    let (_, rest) = glob.split_once("layers.")?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let number = rest.get(..digits)?.parse().ok();
+    let tail = rest.get(digits..)?;
+    let tail = if number.is_none() {
+        tail.trim_start_matches('*')
+    } else {
+        tail
+    };
+    // `layers.0*` means all of layer 0.
+    let tail = tail.strip_prefix('.').unwrap_or(tail);
+    Some((number, if tail.is_empty() { "*" } else { tail }))
+}
+
+/// What the regular expressions of compressed-tensors amount to as patterns: they are matched at the beginning.
+fn globs(expression: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut rest = expression.trim_start_matches('^');
+    while let Some(next) = rest.chars().next() {
+        let (pieces, length): (Vec<String>, usize) = match next {
+            '(' => {
+                let inside = rest.get(1..).unwrap_or("").split(')').next().unwrap_or("");
+                let alternatives = inside.trim_start_matches("?:").split('|');
+                (
+                    alternatives.map(|one| one.replace('\\', "")).collect(),
+                    inside.len() + 2,
+                )
+            }
+            '[' => (
+                vec!["*".to_owned()],
+                rest.find(']').map_or(rest.len(), |at| at + 1),
+            ),
+            '\\' if rest.starts_with("\\d") => (vec!["*".to_owned()], 2),
+            '\\' => (vec![rest.chars().nth(1).map(String::from).unwrap_or_default()], 2),
+            '.' if rest.starts_with(".*") || rest.starts_with(".+") => (vec!["*".to_owned()], 2),
+            '+' | '?' | '*' | '$' => (vec![String::new()], 1),
+            other => (vec![other.to_string()], other.len_utf8()),
+        };
+        rest = rest.get(length.min(rest.len())..).unwrap_or("");
+        all = all
+            .iter()
+            .flat_map(|head| pieces.iter().map(move |piece| format!("{head}{piece}")))
+            .take(MOST_ALTERNATIVES)
+            .collect();
+    }
+    if !expression.ends_with('$') {
+        all.iter_mut().for_each(|glob| glob.push('*'));
+    }
+    all
+}
+
+/// Shell patterns with `*` alone, without recursion: linear but for the last star.
+fn matches(glob: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut of, mut star) = (0, 0, None);
+    while of < name.len() {
+        match glob.get(at) {
+            Some(b'*') => {
+                star = Some((at, of));
+                at += 1;
+            }
+            Some(letter) if name.get(of) == Some(letter) => {
+                at += 1;
+                of += 1;
+            }
+            _ => {
+                let Some((back, taken)) = star else { return false };
+                star = Some((back, taken + 1));
+                at = back + 1;
+                of = taken + 1;
+            }
+        }
+    }
+    glob.get(at..)
+        .is_some_and(|rest| rest.iter().all(|letter| *letter == b'*'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scheme(section: &str) -> Scheme {
+        Scheme::read(&serde_json::from_str(section).unwrap(), &Value::Null).unwrap()
+    }
+
+    #[test]
+    fn layers_named_by_number_or_by_pattern_stay_at_16_bit() {
+        let scheme = scheme(
+            r#"{"ignore": ["lm_head", "model.layers.0*", "model.layers.12.self_attn*",
+                "re:.*shared_experts.*", "re:.*mlp\\.(gate|up)_proj.*"]}"#,
+        );
+        let plain = |layer, name| scheme.of(layer, &[name]) == Some(Stored::Plain);
+        assert!(plain(0, "mlp.experts.0.up_proj"));
+        assert!(plain(12, "self_attn.o_proj") && !plain(1, "self_attn.o_proj"));
+        assert!(plain(5, "mlp.shared_experts.up_proj") && plain(5, "mlp.up_proj"));
+        assert!(!plain(5, "mlp.experts.0.up_proj") && !plain(10, "self_attn.o_proj"));
+    }
+
+    #[test]
+    fn groups_that_name_their_modules_leave_the_rest_alone() {
+        let scheme = scheme(
+            r#"{"config_groups": {
+                "a": {"targets": ["model.language_model.layers.1.mlp.experts"],
+                      "weights": {"num_bits": 4, "type": "float", "group_size": 16}},
+                "b": {"targets": ["model.language_model.layers.1.self_attn.o_proj"],
+                      "weights": {"num_bits": 8, "type": "float"}}}}"#,
+        );
+        let bits = |layer, name| match scheme.of(layer, &[name]) {
+            Some(Stored::As(format)) => format.bits,
+            Some(Stored::Plain) => 16.0,
+            None => 0.0,
+        };
+        let found = [
+            bits(1, "mlp.experts.0.up_proj"),
+            bits(1, "self_attn.o_proj"),
+            bits(2, "self_attn.o_proj"),
+        ];
+        assert!(found == [4.0, 8.0, 16.0], "{found:?}");
+    }
+
+    #[test]
+    fn towers_and_extra_layers_say_nothing_of_the_text_model() {
+        let section = r#"{"ignore": ["model.visual.layers.3.self_attn", "mtp.layers.0*", "lm_head"]}"#;
+        assert_eq!(scheme(section).of(3, &["self_attn.o_proj"]), None);
+        assert_eq!(scheme(section).of(0, &["self_attn.o_proj"]), None);
+    }
+
+    #[test]
+    fn stars_match_anything_and_nothing() {
+        let found = |glob: &str, name: &str| matches(glob.as_bytes(), name.as_bytes());
+        assert!(found("a*c", "abbc") && found("a*", "a") && found("*b*", "abc") && found("", ""));
+        assert!(!found("a*c", "abcd") && !found("ab", "abc"));
+    }
+}
