@@ -81,20 +81,10 @@ pub fn fix<'f>(sources: &Sources, findings: impl Iterator<Item = &'f Finding>, w
 
 /// The new text of one file.
 pub fn fix_file(file: &SourceFile, fixes: &[&Fix]) -> Fixed {
-    let mut chosen = without_overlap(fixes);
+    let mut chosen = Vec::new();
     let mut refused = Vec::new();
-    let mut checked = verify::verified(file, &edits(&chosen));
-    if checked.is_err() {
-        // One bad fix is no reason to leave the good ones: each is held against the text on its own.
-        chosen.retain(|fix| match verify::verified(file, &edits(&[fix])) {
-            Ok(_) => true,
-            Err(why) => {
-                refused.push(why);
-                false
-            }
-        });
-        checked = verify::verified(file, &edits(&chosen));
-    }
+    keep_good(file, &mut chosen, &without_overlap(fixes), &mut refused);
+    let checked = verify::verified(file, &edits(&chosen));
     let before = file.text().to_owned();
     let (after, made) = match checked {
         Ok(after) => (after, chosen.len()),
@@ -109,6 +99,27 @@ pub fn fix_file(file: &SourceFile, fixes: &[&Fix]) -> Fixed {
         after,
         made,
         refused,
+    }
+}
+
+/// Adds the candidates that can be made beside those chosen: one bad fix is no reason to leave the good ones. Halving
+/// finds it with few readings of the file.
+fn keep_good<'f>(
+    file: &SourceFile,
+    chosen: &mut Vec<&'f Fix>,
+    candidates: &[&'f Fix],
+    refused: &mut Vec<String>,
+) {
+    let all = [chosen.as_slice(), candidates].concat();
+    match (verify::verified(file, &edits(&all)), candidates) {
+        (_, []) => {}
+        (Ok(_), _) => *chosen = all,
+        (Err(why), [_]) => refused.push(why),
+        (Err(_), _) => {
+            let (first, second) = candidates.split_at(candidates.len() / 2);
+            keep_good(file, chosen, first, refused);
+            keep_good(file, chosen, second, refused);
+        }
     }
 }
 

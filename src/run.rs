@@ -128,7 +128,7 @@ pub fn run(request: &Run<'_>) -> Outcome {
         &finish::Verdicts {
             settings,
             rules: request.rules,
-            comments: &manifests.comments,
+            remarks: &manifests.remarks,
             selected: &|id| request.selection.takes(request.rules, id),
             all_rules_ran: request.selection.is_everything(),
             sources,

@@ -1,8 +1,9 @@
-//! Suppression: comments that silence findings, and findings about comments that silence none.
+//! Suppression: comments and annotations that silence findings, and findings about those that silence none.
 //!
 //! `# oomlint: ignore[rule-id, other] reason` silences what those rules say of its line, where it stands behind
 //! something, or of the next line, where it has a line to itself (further comments may lie between). A
-//! finding is of every line that one of its labels starts on.
+//! finding is of every line that one of its labels starts on. The annotation `oomlint.dev/ignore.<rule-id>: reason` of
+//! a Kubernetes object silences what that rule says of the object.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,19 +11,80 @@ use std::sync::Arc;
 use crate::finding::{Finding, Label};
 use crate::nearest::did_you_mean;
 use crate::rule::Rules;
-use crate::source::tree::Comment;
+use crate::source::tree::{Comment, Document, Node};
 use crate::source::{SourceFile, Span};
 
 /// The rule id of findings about suppressions.
 pub const UNUSED_SUPPRESSION: &str = "unused-suppression";
 
-/// One comment that suppresses.
+/// The keys of annotations that suppress begin so; the rule's id follows.
+const ANNOTATION: &str = "oomlint.dev/ignore.";
+
+/// What a manifest says to this program about itself.
+#[derive(Debug)]
+pub struct Remarks {
+    file: Arc<SourceFile>,
+    comments: Vec<Comment>,
+    annotations: Vec<Annotation>,
+}
+
+/// An annotation that suppresses.
+#[derive(Debug)]
+struct Annotation {
+    /// The object that has it.
+    object: Span,
+    rule: String,
+    rule_span: Span,
+    reason: String,
+}
+
+impl Remarks {
+    /// The comments and annotations of a manifest.
+    pub fn new(file: Arc<SourceFile>, comments: Vec<Comment>, documents: &[Document]) -> Self {
+        let objects = documents.iter().map(Document::root).flat_map(|root| {
+            let listed = root.get("items").into_iter().flat_map(Node::items);
+            std::iter::once(root).chain(listed)
+        });
+        let annotations = objects.flat_map(|object| annotations(&file, object)).collect();
+        Self {
+            file,
+            comments,
+            annotations,
+        }
+    }
+}
+
+fn annotations(file: &SourceFile, object: Node<'_>) -> Vec<Annotation> {
+    let entries = object.at(&["metadata", "annotations"]).map(Node::entries);
+    let suppressing = |(key, reason): (Node<'_>, Node<'_>)| {
+        let rule = key.text()?.strip_prefix(ANNOTATION)?.to_owned();
+        // The id without the rest of the key, where the key is written without escapes.
+        let shown = file.slice(key.span());
+        let start = key.span().start() + shown.find(&rule)?;
+        Some(Annotation {
+            object: object.span(),
+            rule_span: file.span(start..start + rule.len()),
+            rule,
+            reason: reason.text().unwrap_or("").to_owned(),
+        })
+    };
+    entries.into_iter().flatten().filter_map(suppressing).collect()
+}
+
+/// One comment or annotation that suppresses.
 struct Suppression {
     file: Arc<SourceFile>,
-    /// The line it speaks of, counted from 1.
-    line: usize,
+    speaks_of: Place,
     rules: Vec<Named>,
     reason: String,
+}
+
+/// What a suppression speaks of.
+enum Place {
+    /// A line, counted from 1.
+    Line(usize),
+    /// An object.
+    Object(Span),
 }
 
 /// A rule id in a comment.
@@ -34,16 +96,18 @@ struct Named {
 
 /// Marks the findings that comments silence, and adds a finding for every id in a comment that is no rule's
 /// or (`all_rules_ran`: only then is it certain) that silenced nothing.
-pub fn apply(
-    findings: &mut Vec<Finding>,
-    comments: &[(Arc<SourceFile>, Vec<Comment>)],
-    rules: &Rules,
-    all_rules_ran: bool,
-) {
+pub fn apply(findings: &mut Vec<Finding>, remarks: &[Remarks], rules: &Rules, all_rules_ran: bool) {
     let mut suppressions = Vec::new();
     let mut malformed = Vec::new();
-    for (file, comments) in comments {
-        for comment in comments {
+    for remarks in remarks {
+        let file = &remarks.file;
+        suppressions.extend(
+            remarks
+                .annotations
+                .iter()
+                .map(|annotation| of_object(file, annotation)),
+        );
+        for comment in &remarks.comments {
             match read(file, comment) {
                 Read::Suppression(found) => suppressions.push(found),
                 Read::Malformed(span) => malformed.push(
@@ -63,18 +127,50 @@ pub fn apply(
             suppression
                 .rules
                 .iter()
-                .filter_map(|named| complaint(named, rules, all_rules_ran)),
+                .filter_map(|named| complaint(named, suppression.way_out(), rules, all_rules_ran)),
         );
+    }
+}
+
+impl Suppression {
+    /// What to do with one that silences nothing.
+    fn way_out(&self) -> &'static str {
+        match self.speaks_of {
+            Place::Line(_) => "remove it, or move it to the line of the finding or the line above",
+            Place::Object(_) => "remove it: nothing that the rule says is about this object",
+        }
+    }
+
+    /// True for characters of its file that lie in what it speaks of.
+    fn speaks_of(&self, span: Span) -> bool {
+        match self.speaks_of {
+            Place::Line(line) => self.file.line_of(span.start()) == line,
+            Place::Object(object) => {
+                (object.start()..object.end().max(object.start() + 1)).contains(&span.start())
+            }
+        }
+    }
+}
+
+fn of_object(file: &Arc<SourceFile>, annotation: &Annotation) -> Suppression {
+    Suppression {
+        file: Arc::clone(file),
+        speaks_of: Place::Object(annotation.object),
+        rules: vec![Named {
+            id: annotation.rule.clone(),
+            span: annotation.rule_span,
+            used: false,
+        }],
+        reason: annotation.reason.trim().to_owned(),
     }
 }
 
 fn silence(finding: &mut Finding, suppressions: &mut [Suppression]) {
     for suppression in suppressions {
         let labels = finding.primary.iter().chain(&finding.related);
-        let lines = labels.filter(|label| label.span.file() == suppression.file.id());
-        let here = lines
-            .map(|label| suppression.file.line_of(label.span.start()))
-            .any(|line| line == suppression.line);
+        let here = labels
+            .filter(|label| label.span.file() == suppression.file.id())
+            .any(|label| suppression.speaks_of(label.span));
         let named = suppression
             .rules
             .iter_mut()
@@ -88,7 +184,7 @@ fn silence(finding: &mut Finding, suppressions: &mut [Suppression]) {
     }
 }
 
-fn complaint(named: &Named, rules: &Rules, all_rules_ran: bool) -> Option<Finding> {
+fn complaint(named: &Named, way_out: &str, rules: &Rules, all_rules_ran: bool) -> Option<Finding> {
     if rules.get(&named.id).is_none() {
         let message = format!(
             "no rule is called `{}`{}",
@@ -99,8 +195,7 @@ fn complaint(named: &Named, rules: &Rules, all_rules_ran: bool) -> Option<Findin
     }
     (all_rules_ran && !named.used).then(|| {
         let message = format!("`{}` says nothing here: the suppression has no effect", named.id);
-        unused(rules, named.span, message)
-            .with_help("remove it, or move it to the line of the finding or the line above")
+        unused(rules, named.span, message).with_help(way_out)
     })
 }
 
@@ -142,7 +237,7 @@ fn read(file: &Arc<SourceFile>, comment: &Comment) -> Read {
         used: false,
     });
     Read::Suppression(Suppression {
-        line: line_spoken_of(file, comment.span),
+        speaks_of: Place::Line(line_spoken_of(file, comment.span)),
         rules: rules.collect(),
         reason: reason.trim().trim_start_matches([':', '-']).trim().to_owned(),
         file: Arc::clone(file),
@@ -194,6 +289,11 @@ mod tests {
 
     const RULE: &str = "weights-do-not-fit";
 
+    fn remarks(file: &Arc<SourceFile>) -> Remarks {
+        let tree = Tree::parse(file);
+        Remarks::new(Arc::clone(file), tree.comments, &tree.documents)
+    }
+
     /// Lints a text in which every `bad` is a finding of [`RULE`]: which of them are silenced with which
     /// reason, and what is said of the comments.
     fn applied(text: &str, all_rules_ran: bool) -> (Vec<Option<String>>, Vec<String>) {
@@ -215,13 +315,7 @@ mod tests {
             })
             .collect();
         let before = findings.len();
-        let comments = Tree::parse(&file).comments;
-        apply(
-            &mut findings,
-            &[(Arc::clone(&file), comments)],
-            Rules::builtin(),
-            all_rules_ran,
-        );
+        apply(&mut findings, &[remarks(&file)], Rules::builtin(), all_rules_ran);
         let said = findings.split_off(before);
         let said = said.iter().map(|finding| {
             let span = finding.primary.as_ref().unwrap().span;
@@ -291,6 +385,32 @@ mod tests {
     }
 
     #[test]
+    fn an_annotation_speaks_of_its_object_alone() {
+        let object = |reason: &str| {
+            format!(
+                "kind: Pod\nmetadata:\n  annotations:\n    oomlint.dev/ignore.weights-do-not-fit: {reason}\nspec: bad\n"
+            )
+        };
+        let text = format!("{}---\nkind: Pod\nspec: bad\n", object("\"tried, it fits\""));
+        assert_eq!(silenced(&text), [because("tried, it fits"), None]);
+        let list = "kind: List\nitems:\n- metadata: {annotations: {oomlint.dev/ignore.weights-do-not-fit: one}}\n  \
+                    spec: bad\n- spec: bad\n";
+        assert_eq!(silenced(list), [because("one"), None]);
+    }
+
+    #[test]
+    fn an_annotation_without_effect_is_told_at_its_rule() {
+        let text = "metadata: {annotations: {oomlint.dev/ignore.weights-do-not-fit: x, oomlint.dev/ignore.typo: y}}\n";
+        assert_eq!(
+            applied(text, true).1,
+            [
+                "`weights-do-not-fit` says nothing here: the suppression has no effect [weights-do-not-fit]",
+                "no rule is called `typo` [typo]"
+            ]
+        );
+    }
+
+    #[test]
     fn a_label_in_the_same_file_is_enough() {
         let sources = Sources::default();
         let file = sources.add(
@@ -303,13 +423,7 @@ mod tests {
         };
         let finding = Finding::at(RULE, Severity::Error, "it does not fit", label(3));
         let mut findings = vec![finding.with_related(label(10).span, "evidence")];
-        let comments = Tree::parse(&file).comments;
-        apply(
-            &mut findings,
-            &[(Arc::clone(&file), comments)],
-            Rules::builtin(),
-            true,
-        );
+        apply(&mut findings, &[remarks(&file)], Rules::builtin(), true);
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].suppressed, because("by its label"));
     }

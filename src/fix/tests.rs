@@ -75,6 +75,24 @@ fn one_bad_fix_does_not_hold_up_the_others() {
     );
 }
 
+#[test]
+fn a_value_is_changed_while_another_is_added_beside_it() {
+    let file = file("a: [\"x\", \"0.8\"]\n");
+    let end = file.text().find(']').unwrap();
+    let insertion = Fix {
+        safe: true,
+        edits: vec![Edit {
+            span: file.span(end..end),
+            text: ", \"y\"".to_owned(),
+        }],
+    };
+    let made = fix_file(&file, &[&edit(&file, "0.8", "0.5"), &insertion]);
+    assert_eq!(
+        (made.after.as_str(), made.made),
+        ("a: [\"x\", \"0.5\", \"y\"]\n", 2)
+    );
+}
+
 /// Pieces of hostile replacements.
 const PIECES: [&str; 16] = [
     "a", "1", ": ", "- ", "#", " # ", "\n", "\"", "'", "[", "}", ", ", "*x", "&x", "|", "\\",

@@ -120,7 +120,10 @@ impl Container {
         }
         let open = invocation.unresolved.iter().map(String::as_str);
         for field in open.chain(self.unresolved.iter().copied()) {
-            deployment.mark_unresolved(field);
+            // Nothing is computed from the name that clients use.
+            if field != "served_model_name" {
+                deployment.mark_unresolved(field);
+            }
         }
         deployment.model_hints = self.hints(invocation);
         deployment

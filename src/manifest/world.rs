@@ -42,6 +42,8 @@ pub struct World {
     by_path: HashMap<PathBuf, usize>,
     /// Objects of Kubernetes by kind and name: positions of file, document and, inside a `List`, item.
     objects: HashMap<(String, String), Vec<Address>>,
+    /// The same by kind alone, in the order of files and documents.
+    kinds: HashMap<String, Vec<Address>>,
     /// Texts that are no manifests but that manifests read: `.env` files, by normalized path.
     companions: BTreeMap<PathBuf, Arc<SourceFile>>,
     /// What kustomizations do to other files, once somebody asks.
@@ -76,6 +78,7 @@ impl World {
             files: Vec::new(),
             by_path: HashMap::new(),
             objects: HashMap::new(),
+            kinds: HashMap::new(),
             companions,
             overlays: OnceLock::new(),
         };
@@ -91,6 +94,7 @@ impl World {
                             document: at,
                             item,
                         };
+                        world.kinds.entry(key.0.clone()).or_default().push(address);
                         world.objects.entry(key).or_default().push(address);
                     }
                 }
@@ -150,14 +154,8 @@ impl World {
 
     /// Every object of a kind, in the order of files and documents.
     pub fn objects_of_kind(&self, kind: &str) -> Vec<Object<'_>> {
-        let mut found: Vec<Address> = self
-            .objects
-            .iter()
-            .filter(|((known, _), _)| known == kind)
-            .flat_map(|(_, places)| places.iter().copied())
-            .collect();
-        found.sort_by_key(|at| (at.file, at.document, at.item));
-        found.into_iter().filter_map(|at| self.resolve(at)).collect()
+        let found = self.kinds.get(kind).into_iter().flatten();
+        found.filter_map(|at| self.resolve(*at)).collect()
     }
 
     fn resolve(&self, at: Address) -> Option<Object<'_>> {

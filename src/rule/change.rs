@@ -49,11 +49,28 @@ pub(crate) fn propose(view: &View<'_>, fixes: &[FixTemplate]) -> Option<Fix> {
             return None;
         }
         let edits = edits(view, &fix.change)?;
+        if edits.iter().any(|edit| is_there(view, edit)) {
+            return None;
+        }
         Some(Fix {
             safe: fix.safe,
             edits,
         })
     })
+}
+
+/// True where what would be inserted stands there already: whatever reads the file did not take it for what it is, and
+/// another one would not help.
+fn is_there(view: &View<'_>, edit: &Edit) -> bool {
+    let Some(file) = view.sources.get(edit.span.file()) else {
+        return true;
+    };
+    let (before, after) = file
+        .text()
+        .split_at_checked(edit.span.start())
+        .unwrap_or_default();
+    let text = edit.text.trim_end();
+    edit.span.is_empty() && (after.starts_with(text) || before.trim_end().ends_with(text))
 }
 
 fn edits(view: &View<'_>, change: &Change) -> Option<Vec<Edit>> {
@@ -165,7 +182,8 @@ fn remove(view: &View<'_>, fact: &FactDefinition) -> Option<Vec<Edit>> {
     let spans: Option<Vec<Span>> = argument.words.iter().map(Fact::span).collect();
     let (first, last) = (*spans.as_ref()?.first()?, *spans.as_ref()?.last()?);
     let file = view.sources.get(first.file())?;
-    let (one, other) = (Place::of(&file, first)?, Place::of(&file, last)?);
+    let (one, first) = Place::of_word(&file, first)?;
+    let (other, last) = Place::of_word(&file, last)?;
     if one.node.span() == other.node.span() && one.node.span() != first {
         return Some(vec![cut_words(&file, one.node, first.start(), last.end())?]);
     }
@@ -297,6 +315,29 @@ impl<'t> Place<'t> {
         contains(node.span(), span).then_some(Self { node, path })
     }
 
+    /// The scalar that holds a word of a command line, and all characters of the word: the whole scalar where it is one
+    /// word, `${PORT:-8000}` included; else the word with its quotes. `None` where the characters are a part of a
+    /// word, since nothing can be put behind a part.
+    fn of_word(file: &'t SourceFile, span: Span) -> Option<(Self, Span)> {
+        let place = Self::of(file, span)?;
+        let scalar = place.node.span();
+        if !place.node.text()?.contains(char::is_whitespace) {
+            return Some((place, scalar));
+        }
+        let quotes = usize::from(quote_of(file.slice(scalar)).is_some());
+        let inner = scalar.start() + quotes..scalar.end() - quotes;
+        let (mut start, mut end) = (span.start().max(inner.start), span.end().min(inner.end));
+        let before = |at: usize| between(file, inner.start, at).and_then(|text| text.chars().next_back());
+        let after = |at: usize| between(file, at, inner.end).and_then(|text| text.chars().next());
+        if let (Some(open @ ('"' | '\'')), Some(close)) = (before(start), after(end))
+            && open == close
+        {
+            (start, end) = (start - 1, end + 1);
+        }
+        let free = |c: Option<char>| c.is_none_or(char::is_whitespace);
+        (free(before(start)) && free(after(end))).then(|| (place, file.span(start..end)))
+    }
+
     /// The list that the value is an item of, and its position.
     fn item(&self) -> Option<(Node<'t>, usize)> {
         let last = self.path.last().copied();
@@ -372,7 +413,7 @@ fn insert_arg(view: &View<'_>, flag: &str, value: Option<&str>) -> Option<Vec<Ed
     });
     let last = spans.max_by_key(|span| span.end())?;
     let file = view.sources.get(last.file())?;
-    let place = Place::of(&file, last)?;
+    let (place, last) = Place::of_word(&file, last)?;
     let joined = joins_values(&deployment.args);
     if place.node.span() != last {
         let words = match value {
@@ -670,6 +711,22 @@ mod tests {
             None,
             "quotes in quotes are left alone"
         );
+    }
+
+    #[test]
+    fn nothing_is_put_into_a_part_of_a_word() {
+        let text = "args:\n  - --port\n  - ${PORT:-8000}\n  - run ${N:-7}x\n  - sh 'a b'\n";
+        let file = SourceFile::new(crate::source::FileId::from_index(0), "k.yaml", text);
+        let whole = |part: &str| {
+            let at = text.find(part).unwrap();
+            let found = Place::of_word(&file, file.span(at..at + part.len()));
+            found.map(|(_, span)| file.slice(span).to_owned())
+        };
+        assert_eq!(whole("8000").as_deref(), Some("${PORT:-8000}"));
+        assert_eq!(whole("--port").as_deref(), Some("--port"));
+        assert_eq!(whole("7"), None);
+        assert_eq!(whole("run").as_deref(), Some("run"));
+        assert_eq!(whole("a b").as_deref(), Some("'a b'"));
     }
 
     #[test]

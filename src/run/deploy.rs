@@ -178,7 +178,8 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for (id, value) in parsed.settings.iter() {
         deployment.settings.set(id, value.clone());
     }
-    for id in &parsed.unresolved {
+    // Nothing is computed from the name that clients use.
+    for id in parsed.unresolved.iter().filter(|id| *id != "served_model_name") {
         deployment.mark_unresolved(field_of(id));
     }
     deployment.settle_filled();
@@ -264,7 +265,9 @@ impl Settled {
 
     /// Takes the model from the arguments where no key names it. A variable names none.
     fn model(&mut self, deployment: &mut Deployment) {
-        if deployment.model.is_none() {
+        // A reader that found the path of a mount, and nothing of what is mounted, has said so.
+        let is_open = deployment.unresolved.iter().any(|field| field == "model");
+        if deployment.model.is_none() && !is_open {
             deployment.model = deployment.settings.get("model").cloned();
         }
         if self.foreign
@@ -505,6 +508,9 @@ fn place(
     if deployment.format == Format::Own {
         return Ok(machine);
     }
+    if let Some(resource) = &deployment.accelerators.resource {
+        cut(&mut machine, &resource.value);
+    }
     let nodes = deployment.settings.count("nodes").unwrap_or(1).max(1);
     let declared = kind
         .and_then(|kind| kind.count)
@@ -521,6 +527,24 @@ fn place(
         }
     };
     Ok(machine)
+}
+
+/// Makes a card the slice of it that a resource asks for (`nvidia.com/mig-3g.40gb`). The memory in a profile's name is
+/// at least what the slice gets, so nothing is refused that would run.
+fn cut(machine: &mut Machine, resource: &str) {
+    let Some(profile) = resource.strip_prefix("nvidia.com/mig-") else {
+        return;
+    };
+    let gigabytes = profile.split('.').find_map(|part| part.strip_suffix("gb"));
+    let Some(bytes) = gigabytes.and_then(|gigabytes| gigabytes.parse::<u64>().ok()?.checked_mul(1 << 30)) else {
+        return;
+    };
+    if bytes < machine.memory_bytes {
+        machine.id = format!("{}-mig-{profile}", machine.id);
+        machine.memory_bytes = bytes;
+        machine.runtime_memory_bytes = None;
+        machine.provenance = format!("the memory that the profile {profile} names");
+    }
 }
 
 fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: &[String]) -> Finding {
@@ -571,4 +595,27 @@ fn no_machine(declaration: &Declaration) -> Finding {
         _ => "run with --machine NAME, or give `machine:` in .oomlint.yaml",
     };
     finding.with_help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_has_the_memory_of_its_profile_and_never_more_than_the_card() {
+        let card = || Catalog::builtin().resolve("a100-sxm-80gb").unwrap();
+        for (resource, id, gib) in [
+            ("nvidia.com/mig-3g.40gb", "a100-sxm-80gb-mig-3g.40gb", 40),
+            ("nvidia.com/mig-1g.10gb.me", "a100-sxm-80gb-mig-1g.10gb.me", 10),
+        ] {
+            let mut machine = card();
+            cut(&mut machine, resource);
+            assert_eq!((machine.id.as_str(), machine.memory_bytes), (id, gib << 30));
+        }
+        for resource in ["nvidia.com/gpu.shared", "nvidia.com/mig-7g.999gb", "nvidia.com/mig-", "nvidia.com/mig-xgb"] {
+            let mut machine = card();
+            cut(&mut machine, resource);
+            assert_eq!(machine, card(), "{resource}");
+        }
+    }
 }

@@ -1,21 +1,19 @@
 //! The last stage before reports: severities of the settings, suppression, order, counts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::Selection;
 use crate::config::{Level, Override, Settings};
 use crate::finding::{Finding, Severity};
 use crate::rule::Rules;
-use crate::source::tree::Comment;
-use crate::source::{SourceFile, Sources};
+use crate::source::Sources;
 use crate::suppress;
 
 /// What decides over findings after the rules have spoken.
 pub(super) struct Verdicts<'a> {
     pub(super) settings: &'a Settings,
     pub(super) rules: &'a Rules,
-    pub(super) comments: &'a [(Arc<SourceFile>, Vec<Comment>)],
+    pub(super) remarks: &'a [suppress::Remarks],
     pub(super) selected: &'a dyn Fn(&str) -> bool,
     pub(super) all_rules_ran: bool,
     pub(super) sources: &'a Sources,
@@ -25,7 +23,7 @@ pub(super) struct Verdicts<'a> {
 pub(super) fn finish(mut findings: Vec<Finding>, verdicts: &Verdicts<'_>) -> Vec<Finding> {
     suppress::apply(
         &mut findings,
-        verdicts.comments,
+        verdicts.remarks,
         verdicts.rules,
         verdicts.all_rules_ran,
     );

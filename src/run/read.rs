@@ -8,8 +8,9 @@ use rayon::prelude::*;
 
 use crate::finding::{Finding, Label, Severity};
 use crate::manifest::{self, Declared, Input, Parsed, World, own};
-use crate::source::tree::{Comment, Node, Tree};
+use crate::source::tree::{Node, Tree};
 use crate::source::{SourceFile, Sources};
+use crate::suppress::Remarks;
 use crate::walk::{Candidate, Found, plain};
 
 /// The name under which a manifest from the standard input is reported.
@@ -29,8 +30,8 @@ pub(super) struct Manifest {
 pub(super) struct Manifests {
     /// In the order of their paths.
     pub(super) manifests: Vec<Manifest>,
-    /// Comments of the manifests, for suppression.
-    pub(super) comments: Vec<(Arc<SourceFile>, Vec<Comment>)>,
+    /// Comments and annotations of the manifests, for suppression.
+    pub(super) remarks: Vec<Remarks>,
     /// What could not be read.
     pub(super) findings: Vec<Finding>,
     /// Named files that could not be read.
@@ -79,8 +80,9 @@ pub(super) fn manifests(found: &Found, stdin: Option<&[u8]>, sources: &Arc<Sourc
     for (file, read) in world.files().iter().zip(read) {
         all.findings.extend(read.findings);
         if !read.declared.is_empty() {
-            all.comments
-                .push((Arc::clone(&file.source), file.tree.comments.clone()));
+            let (source, comments) = (Arc::clone(&file.source), file.tree.comments.clone());
+            all.remarks
+                .push(Remarks::new(source, comments, &file.tree.documents));
             all.manifests.push(Manifest {
                 folder: file.folder.clone(),
                 declared: read.declared,

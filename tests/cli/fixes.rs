@@ -406,25 +406,77 @@ fn findings_that_are_gone_after_a_fix_no_longer_count() {
     assert_eq!((findings(&report).len(), code), (0, 0));
 }
 
-/// Every tree of the built-in rules: the fixes of a second run change nothing.
+/// Rules that want something of nearly every deployment, one for each form of fix.
+const GREEDY: [(&str, &str, &str); 6] = [
+    (
+        "set",
+        "setting.memory_fraction > 0.5",
+        "{set: setting.memory_fraction, to: '0.5'}",
+    ),
+    (
+        "text",
+        "has(setting.dtype) && setting.dtype != 'half'",
+        "{set: setting.dtype, to: \"'half'\"}",
+    ),
+    (
+        "add",
+        "!given.max_sequences",
+        "{insert_arg: --max-num-seqs, value: '8'}",
+    ),
+    (
+        "take",
+        "given.trust_remote_code",
+        "{remove: setting.trust_remote_code}",
+    ),
+    (
+        "name",
+        "given.tensor_parallel",
+        "{rename: setting.tensor_parallel, to: --tp-renamed}",
+    ),
+    (
+        "key",
+        "has(deployment.model)",
+        "{insert_key: added, value: \"'x'\", beside: deployment.model}",
+    ),
+];
+
+/// Every tree of the built-in rules, and the corpus where it is: whatever is fixed, files keep what no fix named, and
+/// the fixes of a second run change nothing.
 #[test]
 fn fixing_any_tree_twice_is_fixing_it_once() {
     let trees = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules");
     let scratch = tempfile::tempdir().unwrap();
-    copy(&trees, scratch.path());
+    copy(&trees, &scratch.path().join("t"));
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
     if corpus.is_dir() {
-        copy(&corpus, &scratch.path().join("corpus"));
+        copy(&corpus, &scratch.path().join("t/corpus"));
     } else {
         println!("no ../shared/corpus here: only the project's own trees are fixed");
+    }
+    for (id, when, fix) in GREEDY {
+        let rule = format!(
+            "id: {id}\nseverity: error\nscope: deployment\nwhen: \"{when}\"\nmessage: found\nfix: {fix}\n"
+        );
+        write(scratch.path(), &format!("rules/{id}.yaml"), rule);
     }
     let fix = || {
         oomlint(
             scratch.path(),
-            &["check", ".", "--fix", "--unsafe-fixes", "--output", "short"],
+            &[
+                "check",
+                "t",
+                "--rules",
+                "rules",
+                "--fix",
+                "--unsafe-fixes",
+                "--output",
+                "short",
+            ],
         )
     };
-    fix();
+    let first = fix();
+    println!("{}", first.err);
+    assert!(first.err.contains("made "), "{}", first.err);
     let once = contents(scratch.path());
     let again = fix();
     assert!(again.err.contains("nothing to fix"), "{}", again.err);

@@ -80,12 +80,11 @@ fn ray(
     object: &Object<'_>,
     input: &Input<'_>,
 ) -> Started {
-    let pod = |group: Node<'_>| -> Option<()> { group.at(&["template", "spec"]).map(|_| ()) };
     let workers: Vec<Node<'_>> = cluster
         .get("workerGroupSpecs")
         .into_iter()
         .flat_map(Node::items)
-        .filter(|group| pod(*group).is_some())
+        .filter(|group| group.at(&["template", "spec"]).is_some())
         .collect();
     let workload = Workload {
         pod: cluster.at(&["headGroupSpec", "template", "spec"]),
@@ -94,7 +93,12 @@ fn ray(
         replicas: copies,
         ..Workload::new(format, object.name())
     };
-    workload.deployments(object.root, input)
+    let mut started = workload.deployments(object.root, input);
+    // The operator starts Ray in the place of what the image would run: only what a command says counts.
+    started
+        .deployments
+        .retain(|deployment| deployment.model.is_some() || !deployment.args.is_empty());
+    started
 }
 
 /// The pods of a Ray cluster: the head and those of every worker group (`replicas` times `numOfHosts`, one by

@@ -47,14 +47,16 @@ pub(super) fn role_based_group_set(object: &Object<'_>, input: &Input<'_>) -> St
         .spec(&["groupTemplate", "spec"])
         .or_else(|| object.spec(&["template"]));
     let copies = object.spec(&[]).and_then(|spec| count(spec, "replicas"));
-    group.map_or_else(Started::default, |group| roles(group, copies, object, input))
+    group.map_or_else(Started::default, |group| {
+        roles(group, copies.as_ref(), object, input)
+    })
 }
 
-fn roles(spec: Node<'_>, copies: Option<Fact<u64>>, object: &Object<'_>, input: &Input<'_>) -> Started {
+fn roles(spec: Node<'_>, copies: Option<&Fact<u64>>, object: &Object<'_>, input: &Input<'_>) -> Started {
     let mut all = Started::default();
     for node in spec.get("roles").into_iter().flat_map(Node::items) {
         let role = Role::new(node, spec);
-        let workload = role.workload(node, copies.clone(), object);
+        let workload = role.workload(node, copies.cloned(), object);
         let mut started = all_of([workload], object, input);
         all.deployments.append(&mut started.deployments);
         all.findings.append(&mut started.findings);

@@ -41,6 +41,14 @@ pub(super) fn serving_runtime(object: &Object<'_>, input: &Input<'_>) -> Started
     for deployment in &mut started.deployments {
         settle_model(deployment, None);
     }
+    // A general server without a model (Triton, TorchServe) serves whatever its services name.
+    started.deployments.retain(|deployment| {
+        let is_nim = deployment
+            .server
+            .as_ref()
+            .is_some_and(|server| server.value == "nim");
+        deployment.engine.is_some() || is_nim || deployment.model.is_some()
+    });
     started
 }
 
@@ -346,9 +354,7 @@ fn is_mounted(path: &str) -> bool {
 
 /// Names the model by the storage that KServe mounts for it. A mounted path without a storage says nothing.
 pub(super) fn settle_model(deployment: &mut Deployment, storage: Option<Node<'_>>) {
-    deployment
-        .unresolved
-        .retain(|field| !matches!(field.as_str(), "served_model_name" | "model"));
+    deployment.unresolved.retain(|field| field != "model");
     let is_nim = deployment
         .server
         .as_ref()

@@ -147,7 +147,11 @@ fn leave_open(deployment: &mut Deployment, input: &Input<'_>) {
         .engine
         .as_ref()
         .map(|engine| args::parse(engine.value, None, &deployment.args, input.world.sources()));
-    let given = |id: &str| arguments.as_ref().is_some_and(|parsed| parsed.settings.get(id).is_some());
+    let given = |id: &str| {
+        arguments
+            .as_ref()
+            .is_some_and(|parsed| parsed.settings.get(id).is_some())
+    };
     let has = |id: &str| settings.get(id).is_some() || given(id);
     let accelerators = &deployment.accelerators;
     let open = [

@@ -11,7 +11,7 @@ use super::{Object, all_of};
 use crate::fact::Fact;
 use crate::manifest::container::Started;
 use crate::manifest::{Deployment, Format, Input};
-use crate::source::tree::{Assembly, Document, Node, Part};
+use crate::source::tree::{Assembly, Document, Node, Part, Shape};
 
 /// The container that serves.
 const CONTAINER: &str = "main";
@@ -24,7 +24,8 @@ pub(super) fn service(object: &Object<'_>, input: &Input<'_>) -> Started {
         return Started::default();
     };
     let based = based(own, input);
-    read(based.as_ref().map_or(own, Document::root), object, input)
+    let spec = based.as_ref().map_or(own, Document::root);
+    read(spec, &parts(spec), object, input)
 }
 
 /// An LLMInferenceServiceConfig by itself: what it leaves to the services is unresolved. One that a service in the
@@ -41,13 +42,26 @@ pub(super) fn config(object: &Object<'_>, input: &Input<'_>) -> Started {
         service.file.folder == input.file.folder
             && references.any(|reference| reference.get("name").and_then(Node::text) == Some(&name))
     });
-    let says_something = [&["template"][..], &["prefill", "template"]]
-        .iter()
-        .any(|path| spec.at(path).and_then(main_container).is_some_and(is_engine));
-    if used || !says_something {
+    if used {
         return Started::default();
     }
-    read(spec, object, input)
+    let parts = parts(spec);
+    let says = |part: &&(Node<'_>, &str)| {
+        let main = part.0.get("template").and_then(main_container);
+        main.is_some_and(is_engine)
+    };
+    let parts: Vec<_> = parts.iter().filter(says).copied().collect();
+    read(spec, &parts, object, input)
+}
+
+/// The workloads of a spec and their names.
+fn parts(spec: Node<'_>) -> Vec<(Node<'_>, &'static str)> {
+    let prefill = spec
+        .get("prefill")
+        .filter(|prefill| prefill.shape() == Shape::Mapping);
+    let mut parts = vec![(spec, "decode")];
+    parts.extend(prefill.map(|prefill| (prefill, "prefill")));
+    parts
 }
 
 /// True for a container that says how to serve, and not only what to mount or to probe.
@@ -76,17 +90,12 @@ fn based(own: Node<'_>, input: &Input<'_>) -> Option<Document> {
     Some(merged(whole.root(), own, Lists::ByKey))
 }
 
-fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>) -> Started {
+fn read(spec: Node<'_>, parts: &[(Node<'_>, &str)], object: &Object<'_>, input: &Input<'_>) -> Started {
     let mut all = Started::default();
-    let prefill = spec
-        .get("prefill")
-        .filter(|prefill| !prefill.entries().is_empty());
-    let mut parts = vec![(spec, "decode")];
-    parts.extend(prefill.map(|prefill| (prefill, "prefill")));
-    for (node, role) in parts {
-        let name = match prefill {
-            Some(_) => Fact::derived(role.to_owned(), [start(node, spec)]),
-            None => object.name(),
+    for (node, role) in parts.iter().copied() {
+        let name = match parts.len() {
+            1 => object.name(),
+            _ => Fact::derived(role.to_owned(), [start(node, spec)]),
         };
         let pod = pod(node, spec);
         let workload = Workload {
@@ -98,6 +107,7 @@ fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>) -> Started {
         };
         let mut started = all_of([workload], object, input);
         for deployment in &mut started.deployments {
+            without_templates(&mut deployment.args);
             parallelism(deployment, node);
             devices(deployment, object.root);
             settle_model(deployment, spec.at(&["model", "uri"]));
@@ -109,6 +119,30 @@ fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>) -> Started {
         all.findings.append(&mut started.findings);
     }
     all
+}
+
+/// Leaves out the actions of Go templates that KServe runs (`--tensor-parallel-size {{ .Spec.Parallelism.Tensor }}`),
+/// with the flag that takes their value: the spec says it too.
+fn without_templates(args: &mut Vec<Fact<String>>) {
+    let mut kept: Vec<Fact<String>> = Vec::new();
+    let mut inside = false;
+    for word in args.drain(..) {
+        let value = word.value.as_str();
+        if !inside && value.starts_with("{{") {
+            let takes_value = |flag: &Fact<String>| flag.value.starts_with("--") && !flag.value.contains('=');
+            if !value.starts_with("{{-") && kept.last().is_some_and(takes_value) {
+                kept.pop();
+            }
+            inside = true;
+        }
+        if inside {
+            let (open, close) = (value.rfind("{{"), value.rfind("}}"));
+            inside = close.is_none() || open > close;
+            continue;
+        }
+        kept.push(word);
+    }
+    *args = kept;
 }
 
 /// Where a workload is declared.
@@ -153,10 +187,10 @@ fn pod(workload: Node<'_>, spec: Node<'_>) -> Document {
     let root = assembly.mapping(span, &pairs);
     let container = assembly.finish(root);
     let name = main.and_then(|main| main.get("name")).and_then(Node::text);
-    match template {
-        Some(template) => with_container(template, container.root(), name),
-        None => with_container(container.root(), container.root(), name),
-    }
+    let mut nothing = Assembly::default();
+    let empty = nothing.mapping(span, &[]);
+    let nothing = nothing.finish(empty);
+    with_container(template.unwrap_or_else(|| nothing.root()), container.root(), name)
 }
 
 /// How many pods form one engine: the ranks of data parallelism over those of one pod, or the stages of the pipeline
@@ -188,6 +222,7 @@ fn parallelism(deployment: &mut Deployment, workload: Node<'_>) {
     for (key, id) in KEYS {
         if let Some(value) = count(parallelism, key) {
             set(deployment, id, &value);
+            deployment.unresolved.retain(|field| field != id);
         }
     }
     if let Some(expert) = parallelism

@@ -229,9 +229,10 @@ impl Edit<'_> {
         for (key, value) in node.map(Node::entries).unwrap_or_default() {
             let here = key.text() == Some(step);
             met |= here;
-            let value = match here {
-                true => self.at(Some(value), rest),
-                false => Some(self.assembly.copy(value)),
+            let value = if here {
+                self.at(Some(value), rest)
+            } else {
+                Some(self.assembly.copy(value))
             };
             if let Some(value) = value {
                 pairs.push((self.assembly.copy(key), value));
@@ -255,9 +256,10 @@ impl Edit<'_> {
             if at == index && inserts {
                 parts.extend(self.at(None, rest));
             }
-            match at == index && !inserts {
-                true => parts.extend(self.at(Some(*item), rest)),
-                false => parts.push(self.assembly.copy(*item)),
+            if at == index && !inserts {
+                parts.extend(self.at(Some(*item), rest));
+            } else {
+                parts.push(self.assembly.copy(*item));
             }
         }
         if index >= items.len() && self.operation.kind != OperationKind::Remove {
@@ -273,6 +275,8 @@ impl Edit<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::source::Sources;
     use crate::source::tree::Tree;
@@ -396,7 +400,7 @@ mod tests {
         let mut text = "a0: &a0 {x: {y: 1}}\n".to_owned();
         for level in 1..40 {
             let below = level - 1;
-            text += &format!("a{level}: &a{level} {{l: *a{below}, r: *a{below}}}\n");
+            writeln!(text, "a{level}: &a{level} {{l: *a{below}, r: *a{below}}}").unwrap();
         }
         let (base, patch) = (tree(&text), tree(&text));
         merged(base.documents[0].root(), patch.documents[0].root(), Lists::ByKey);

@@ -61,6 +61,11 @@ fn start_of(node: Node<'_>) -> Span {
     first.map_or_else(|| node.span(), |(key, _)| key.span())
 }
 
+/// True for characters inside others.
+fn holds(outer: Span, inner: Span) -> bool {
+    outer.file() == inner.file() && outer.start() <= inner.start() && inner.start() <= outer.end()
+}
+
 const KINDS: &[Kind] = &[
     row(
         "leaderworkerset.x-k8s.io",
@@ -134,10 +139,16 @@ pub fn recognizes(input: &Input<'_>) -> bool {
 /// Reads one object.
 pub fn read(input: &Input<'_>) -> Declared {
     let object = Object { root: input.root };
-    let started = match kind_of(input.root) {
+    let mut started = match kind_of(input.root) {
         Some(kind) => (kind.read)(&object, input),
         None => templates::read(&object, input),
     };
+    for deployment in &mut started.deployments {
+        // One whose pod comes from another object is still declared here.
+        if !holds(input.root.span(), deployment.span) {
+            deployment.span = start_of(input.root);
+        }
+    }
     Declared {
         deployments: started.deployments,
         findings: started.findings,

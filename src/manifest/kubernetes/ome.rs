@@ -7,8 +7,9 @@
 use super::kserve::with_container;
 use super::merge::{Lists, merged};
 use super::workload::{Size, Workload, count};
-use super::{Object, all_of, kind_of};
+use super::{Object, all_of, kind_of, pod};
 use crate::fact::Fact;
+use crate::manifest::command::Text;
 use crate::manifest::container::Started;
 use crate::manifest::{Format, Input};
 use crate::source::tree::{Document, Node};
@@ -52,26 +53,25 @@ pub(super) fn inference_service(object: &Object<'_>, input: &Input<'_>) -> Start
     let Some(own) = object.spec(&[]) else {
         return Started::default();
     };
-    let mut started = match runtime {
-        Some(runtime) => read(runtime, object, input, Some(own)),
-        None => read(own, object, input, Some(own)),
-    };
     let storage = model.and_then(|model| model.at(&["spec", "storage", "storageUri"]));
-    let storage = storage.and_then(|uri| Some(Fact::at(uri.text()?.to_owned(), uri.mention())));
+    let service = Service {
+        spec: own,
+        storage: storage.filter(|uri| uri.text().is_some()),
+    };
+    let mut started = read(runtime.unwrap_or(own), object, input, Some(&service));
     let name = object.spec(&["model", "name"]);
     let name = name.and_then(|name| Some(Fact::at(name.text()?.to_owned(), name.mention())));
     for deployment in &mut started.deployments {
-        let open = deployment
-            .model
-            .as_ref()
-            .is_none_or(|model| crate::engine::args::is_placeholder(&model.value));
-        if open && storage.is_some() {
-            deployment.model.clone_from(&storage);
-            deployment.unresolved.retain(|field| field != "model");
-        }
         deployment.model_hints.extend(name.clone());
     }
     started
+}
+
+/// What a service adds to its runtime.
+struct Service<'t> {
+    spec: Node<'t>,
+    /// Where its model comes from.
+    storage: Option<Node<'t>>,
 }
 
 fn is_ome(object: Node<'_>) -> bool {
@@ -84,10 +84,10 @@ fn is_ome_object(object: Node<'_>) -> bool {
 }
 
 /// The deployments of a runtime's spec, what a service says laid over it.
-fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>, service: Option<Node<'_>>) -> Started {
+fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>, service: Option<&Service<'_>>) -> Started {
     let part = |config: &str, over: &str| -> Option<(Option<Document>, Option<Node<'_>>)> {
         let base = spec.get(config);
-        let over = service.and_then(|service| service.get(over));
+        let over = service.and_then(|service| service.spec.get(over));
         match (base, over) {
             (Some(base), Some(over)) => Some((Some(merged(base, over, Lists::ByKey)), None)),
             (None, None) => None,
@@ -104,11 +104,13 @@ fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>, service: Option<
         let Some(node) = made.as_ref().map(Document::root).or(*found) else {
             continue;
         };
-        let name = match several {
-            true => Fact::derived(role.to_owned().to_owned(), [super::start_of(node)]),
-            false => object.name(),
+        let name = if several {
+            Fact::derived((*role).to_owned(), [super::start_of(node)])
+        } else {
+            object.name()
         };
-        let mut started = component(node, name, object, input);
+        let storage = service.and_then(|service| service.storage);
+        let mut started = component(node, name, object, input, storage);
         all.deployments.append(&mut started.deployments);
         all.findings.append(&mut started.findings);
     }
@@ -125,7 +127,13 @@ fn read(spec: Node<'_>, object: &Object<'_>, input: &Input<'_>, service: Option<
 }
 
 /// One engine: a runner, or a leader and its workers.
-fn component(node: Node<'_>, name: Fact<String>, object: &Object<'_>, input: &Input<'_>) -> Started {
+fn component(
+    node: Node<'_>,
+    name: Fact<String>,
+    object: &Object<'_>,
+    input: &Input<'_>,
+    storage: Option<Node<'_>>,
+) -> Started {
     let runner = |part: Option<Node<'_>>| {
         let part = part?;
         let container = part.get("runner")?;
@@ -144,9 +152,32 @@ fn component(node: Node<'_>, name: Fact<String>, object: &Object<'_>, input: &In
         replicas: count(node, "minReplicas"),
         ..Workload::new(Format::Ome, name)
     };
-    let workload = match size {
+    let mut workload = match size {
         Some(size) => workload.grouped(Some(size), ["LWS_GROUP_SIZE", "LWS_WORKER_INDEX"]),
         None => workload,
     };
+    if let Some(storage) = storage {
+        let path = Text::of_node(input.world.sources(), storage);
+        workload.injected.set_text("MODEL_PATH", path);
+    }
+    if let Some(size) = parallelism(&workload, input) {
+        workload
+            .injected
+            .set_text("PARALLELISM_SIZE", Text::literal(&size.to_string()));
+    }
     all_of([workload], object, input)
+}
+
+/// The accelerators of all pods of a group, which the controller tells them in `PARALLELISM_SIZE` (sgl-project/ome
+/// pkg/controller/v1beta1/inferenceservice/components/engine.go `setParallelismEnvVarForEngine`).
+fn parallelism(workload: &Workload<'_>, input: &Input<'_>) -> Option<u64> {
+    let pods = match &workload.nodes {
+        Some(Size::Pods(pods)) => pods.value,
+        _ => return None,
+    };
+    let most = pod::containers(workload.pod?, input)
+        .iter()
+        .filter_map(|container| container.accelerators.number())
+        .max()?;
+    Some(pods.saturating_mul(most))
 }

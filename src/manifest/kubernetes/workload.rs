@@ -52,7 +52,7 @@ impl Size {
     }
 }
 
-impl<'t> Workload<'t> {
+impl Workload<'_> {
     pub(super) fn new(format: Format, name: Fact<String>) -> Self {
         Self {
             format,
@@ -134,7 +134,7 @@ fn largest(spec: Node<'_>, input: &Input<'_>) -> Option<Accelerators> {
     let all = pod::containers(spec, input).into_iter();
     all.map(|container| container.accelerators)
         .filter(|accelerators| accelerators.number().unwrap_or(0) > 0)
-        .max_by_key(|accelerators| accelerators.number())
+        .max_by_key(Accelerators::number)
 }
 
 /// Labels by which platforms name the model that a pod serves.

@@ -115,11 +115,12 @@ impl Assembly {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::source::SourceFile;
-    use crate::source::Sources;
-    use crate::source::tree::Tree;
+    use std::fmt::Write as _;
     use std::sync::Arc;
+
+    use super::*;
+    use crate::source::tree::Tree;
+    use crate::source::{SourceFile, Sources};
 
     fn parsed(text: &str) -> (Arc<SourceFile>, Tree) {
         let file = Sources::default().add("x.yaml", text);
@@ -143,7 +144,7 @@ mod tests {
         let mut text = "a0: &a0 [x, x]\n".to_owned();
         for level in 1..60 {
             let below = level - 1;
-            text += &format!("a{level}: &a{level} [*a{below}, *a{below}]\n");
+            writeln!(text, "a{level}: &a{level} [*a{below}, *a{below}]").unwrap();
         }
         let (_, tree) = parsed(&text);
         let mut assembly = Assembly::default();

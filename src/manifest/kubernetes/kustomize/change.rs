@@ -45,9 +45,10 @@ fn set_below(
     for (key, below) in node.map(Node::entries).unwrap_or_default() {
         let here = key.text() == Some(step);
         met |= here;
-        let below = match here {
-            true => set_below(assembly, Some(below), rest, value, span),
-            false => assembly.copy(below),
+        let below = if here {
+            set_below(assembly, Some(below), rest, value, span)
+        } else {
+            assembly.copy(below)
         };
         pairs.push((assembly.copy(key), below));
     }
@@ -90,9 +91,10 @@ impl Walk<'_, '_> {
                 let mut pairs = Vec::new();
                 for (key, value) in node.entries() {
                     let holds = matches!(key.text(), Some("containers" | "initContainers"));
-                    let value = match holds {
-                        true => self.list(value),
-                        false => self.value(value, depth + 1),
+                    let value = if holds {
+                        self.list(value)
+                    } else {
+                        self.value(value, depth + 1)
                     };
                     pairs.push((self.assembly.copy(key), value));
                 }
