@@ -6,7 +6,7 @@
 use super::command::{Environment, Text, Words};
 use super::container::Container;
 use super::{
-    AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, scalars, skypilot,
+    AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, plain_keys, skypilot,
 };
 use crate::fact::Fact;
 use crate::machine::quantity::parse_bytes;
@@ -57,10 +57,10 @@ fn container(input: &Input<'_>) -> Container {
         .trim_end_matches(".yml")
         .trim_end_matches(".dstack");
     let name =
-        scalars::text(root, &["name"]).unwrap_or_else(|| Fact::derived(stem.to_owned(), [root.span()]));
+        plain_keys::text(root, &["name"]).unwrap_or_else(|| Fact::derived(stem.to_owned(), [root.span()]));
     let mut container = Container::new(name, root.span());
     container.environment = environment(input);
-    container.image = scalars::text(root, &["image"]);
+    container.image = plain_keys::text(root, &["image"]);
     if let Some(entrypoint) = root.get("entrypoint").filter(|node| node.text().is_some()) {
         container.entrypoint = Some(Words::Line(Text::of_node(sources, entrypoint)));
     }
@@ -75,7 +75,7 @@ fn container(input: &Input<'_>) -> Container {
         .map(|gpu| accelerators(gpu, input))
         .unwrap_or_default();
     container.shm_bytes = resources
-        .and_then(|resources| scalars::text(resources, &["shm_size"]))
+        .and_then(|resources| plain_keys::text(resources, &["shm_size"]))
         .and_then(|size| {
             Some(Fact {
                 value: parse_bytes(&size.value)?,
@@ -134,8 +134,8 @@ fn complete(deployment: &mut Deployment, input: &Input<'_>) {
     for (variable, filled) in FILLED {
         deployment.fill(variable, filled);
     }
-    scalars::declare_all(deployment, root, &[(&["nodes"], "nodes")]);
-    let replicas = scalars::text(root, &["replicas"]).and_then(|replicas| {
+    plain_keys::declare_all(deployment, root, &[(&["nodes"], "nodes")]);
+    let replicas = plain_keys::text(root, &["replicas"]).and_then(|replicas| {
         let least = replicas.value.split("..").next().unwrap_or("").to_owned();
         least.parse::<u64>().is_ok().then(|| replicas.map(|_| least))
     });
@@ -143,7 +143,7 @@ fn complete(deployment: &mut Deployment, input: &Input<'_>) {
         deployment.settings.set("replicas", replicas);
     }
     let model = root.get("model").map(|model| model.get("name").unwrap_or(model));
-    deployment.model_hints.extend(model.and_then(scalars::fact));
+    deployment.model_hints.extend(model.and_then(plain_keys::fact));
 }
 
 /// `gpu`: a number, `H100:8`, `nvidia:A100,H100:80GB:2`, `24GB..`, or a mapping of the same.

@@ -14,7 +14,7 @@ pub(super) fn world(files: &[(&str, &str)]) -> World {
     let (mut parsed, mut companions) = (Vec::new(), BTreeMap::new());
     for (path, text) in files {
         let source = sources.add(*path, *text);
-        if path.ends_with(".env") {
+        if path.rsplit('.').next() == Some("env") {
             companions.insert(normal(Path::new(path)), source);
             continue;
         }

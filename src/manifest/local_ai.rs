@@ -4,7 +4,7 @@
 //! none of ours. Source: mudler/LocalAI `core/config/model_config.go` (ModelConfig, LLMConfig), `core/gallery`.
 
 use super::command;
-use super::{Declared, Deployment, Format, Input, scalars};
+use super::{Declared, Deployment, Format, Input, plain_keys};
 use crate::engine::Engine;
 use crate::fact::Fact;
 use crate::source::tree::{Node, Shape, Tree};
@@ -53,7 +53,7 @@ pub fn read(input: &Input<'_>) -> Declared {
     match embedded(input) {
         Some(tree) => {
             let roots = tree.documents.iter().map(crate::source::tree::Document::root);
-            let outer = scalars::text(input.root, &["name"]);
+            let outer = plain_keys::text(input.root, &["name"]);
             declared
                 .deployments
                 .extend(roots.filter_map(|root| deployment(root, outer.clone(), input)));
@@ -90,12 +90,12 @@ fn is_template(root: Node<'_>) -> bool {
 }
 
 fn deployment(root: Node<'_>, outer: Option<Fact<String>>, input: &Input<'_>) -> Option<Deployment> {
-    let model = scalars::text(root, &["parameters", "model"]);
-    let backend = scalars::text(root, &["backend"]);
+    let model = plain_keys::text(root, &["parameters", "model"]);
+    let backend = plain_keys::text(root, &["backend"]);
     let runs = runs(backend.as_ref(), model.as_ref())?;
     // A template for models that are named elsewhere serves none.
     let model = model?;
-    let name = scalars::text(root, &["name"])
+    let name = plain_keys::text(root, &["name"])
         .or(outer)
         .unwrap_or_else(|| model.clone());
     let mut found = Deployment::new(name.clone(), input.source().id(), root.span(), Format::LocalAi);
@@ -105,7 +105,7 @@ fn deployment(root: Node<'_>, outer: Option<Fact<String>>, input: &Input<'_>) ->
         Runs::Server(server) => found.server = Some(Fact::derived(server, [place])),
     }
     settings(&mut found, root);
-    scalars::declare_model(&mut found, model);
+    plain_keys::declare_model(&mut found, model);
     downloads(&mut found, root);
     found.model_hints.push(name);
     Some(found)
@@ -120,11 +120,11 @@ fn settings(found: &mut Deployment, root: Node<'_>) {
         Some(Engine::Vllm | Engine::Sglang) => ("max_model_len", "context"),
         _ => ("context_size", "context"),
     };
-    scalars::declare_all(found, root, &[(&[key], id)]);
-    scalars::declare_all(found, root, &SETTINGS);
+    plain_keys::declare_all(found, root, &[(&[key], id)]);
+    plain_keys::declare_all(found, root, &SETTINGS);
     if let (Some(engine), Some(options)) = (engine, root.get("engine_args")) {
         for (id, value) in command::option_file(engine, options).settings.iter() {
-            scalars::declare(found, id, value.clone());
+            plain_keys::declare(found, id, value.clone());
         }
     }
     // `options: [parallel:4]` (backend/cpp/llama-cpp/grpc-server.cpp, `params_parse`).
@@ -132,7 +132,7 @@ fn settings(found: &mut Deployment, root: Node<'_>) {
         .get("options")
         .into_iter()
         .flat_map(Node::items)
-        .filter_map(scalars::fact)
+        .filter_map(plain_keys::fact)
     {
         if let Some(("parallel" | "n_parallel", count)) = option.value.split_once(':') {
             let count = count.to_owned();
@@ -145,9 +145,9 @@ fn settings(found: &mut Deployment, root: Node<'_>) {
 fn downloads(found: &mut Deployment, root: Node<'_>) {
     let model = found.model.as_ref().map(|model| model.value.clone());
     for file in root.get("download_files").into_iter().flat_map(Node::items) {
-        let name = scalars::text(file, &["filename"]).map(|name| name.value);
+        let name = plain_keys::text(file, &["filename"]).map(|name| name.value);
         if name.is_some() && name == model {
-            found.model_hints.extend(scalars::text(file, &["uri"]));
+            found.model_hints.extend(plain_keys::text(file, &["uri"]));
         }
     }
 }

@@ -11,21 +11,21 @@ pub mod container;
 pub mod custom;
 pub mod dstack;
 mod filled;
-mod keys;
 #[cfg(test)]
 mod fixtures;
+mod keys;
 pub mod kubernetes;
 pub mod llama_swap;
 pub mod local_ai;
 pub mod modelfile;
 pub mod option_files;
 pub mod own;
+mod plain_keys;
 pub mod read;
-pub mod values;
-mod scalars;
 pub mod skypilot;
 pub mod tabby;
 pub mod truss;
+pub mod values;
 mod world;
 
 pub use accelerators::{AcceleratorKind, Accelerators, Count};

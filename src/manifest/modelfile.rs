@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{Declared, Deployment, Format, Parsed, World, scalars};
+use super::{Declared, Deployment, Format, Parsed, World, plain_keys};
 use crate::engine::Engine;
 use crate::engine::flags::FlagTable;
 use crate::fact::Fact;
@@ -112,7 +112,7 @@ fn deployment(file: &Parsed, instructions: &[Instruction<'_>]) -> Option<Deploym
     let whole = source.span(0..text.len());
     let mut found = Deployment::new(model.clone(), source.id(), whole, Format::Modelfile);
     found.engine = Some(Fact::derived(Engine::Ollama, [whole]));
-    scalars::declare_model(&mut found, model);
+    plain_keys::declare_model(&mut found, model);
     // Ollama tells a projector by the type in its header; a second file is one in practice.
     if let Some(projector) = models.next() {
         found.settings.set("mmproj", projector);
@@ -150,7 +150,7 @@ fn parameter(
         .find(&flag)
         .and_then(|(flag, _)| flag.setting.as_deref());
     if let (Some(id), Some(value)) = (setting, fact(&value)) {
-        scalars::declare(deployment, id, value);
+        plain_keys::declare(deployment, id, value);
     }
 }
 

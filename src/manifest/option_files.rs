@@ -5,7 +5,7 @@
 //! engine. What the keys set is the business of [`super::command::option_file`].
 
 use super::command;
-use super::{Declared, Deployment, Format, Input, scalars};
+use super::{Declared, Deployment, Format, Input, plain_keys};
 use crate::engine::Engine;
 use crate::engine::flags::FlagTable;
 use crate::fact::Fact;
@@ -201,16 +201,16 @@ fn deployment(input: &Input<'_>, kind: &Kind) -> Deployment {
     found.engine = Some(Fact::derived(kind.engine, [root.span()]));
     let options = command::option_file(kind.engine, root);
     for (id, value) in options.settings.iter() {
-        scalars::declare(&mut found, id, value.clone());
+        plain_keys::declare(&mut found, id, value.clone());
     }
     for id in &options.unresolved {
         found.mark_unresolved(id);
     }
     let model = ["model", "model-path", "model_path", "model_tag"]
         .iter()
-        .find_map(|key| scalars::text(root, &[key]));
+        .find_map(|key| plain_keys::text(root, &[key]));
     if let Some(model) = model {
-        scalars::declare_model(&mut found, model);
+        plain_keys::declare_model(&mut found, model);
     }
     let served = root
         .get("served-model-name")
@@ -219,7 +219,7 @@ fn deployment(input: &Input<'_>, kind: &Kind) -> Deployment {
         Shape::Sequence => node.items().collect(),
         _ => vec![node],
     });
-    found.model_hints.extend(names.filter_map(scalars::fact));
+    found.model_hints.extend(names.filter_map(plain_keys::fact));
     found
 }
 

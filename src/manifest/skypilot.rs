@@ -7,7 +7,7 @@
 
 use super::command::{Environment, Text, Words};
 use super::container::Container;
-use super::{AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, scalars};
+use super::{AcceleratorKind, Accelerators, Count, Declared, Deployment, Filled, Format, Input, plain_keys};
 use crate::engine::Engine;
 use crate::fact::Fact;
 use crate::source::tree::{Node, Shape};
@@ -61,7 +61,7 @@ fn container(input: &Input<'_>) -> Container {
         .get("resources")
         .map(|resources| accelerators(resources, input))
         .unwrap_or_default();
-    if let Some(image) = scalars::text(root, &["resources", "image_id"]) {
+    if let Some(image) = plain_keys::text(root, &["resources", "image_id"]) {
         let bare = image
             .value
             .strip_prefix("docker:")
@@ -81,7 +81,7 @@ fn container(input: &Input<'_>) -> Container {
 
 /// The task's name, else that of its file.
 fn name(input: &Input<'_>) -> Fact<String> {
-    scalars::text(input.root, &["name"]).unwrap_or_else(|| {
+    plain_keys::text(input.root, &["name"]).unwrap_or_else(|| {
         let file = input.file.name();
         let stem = file
             .trim_end_matches(".yaml")
@@ -123,11 +123,11 @@ fn complete(deployment: &mut Deployment, root: Node<'_>) {
     for (variable, filled) in FILLED {
         deployment.fill(variable, filled);
     }
-    scalars::declare_all(deployment, root, &[(&["num_nodes"], "nodes")]);
+    plain_keys::declare_all(deployment, root, &[(&["num_nodes"], "nodes")]);
     let service = root.get("service");
     let replicas = ["replicas", "replica_policy"].iter().find_map(|key| {
         let value = service?.get(key)?;
-        scalars::fact(value.get("min_replicas").unwrap_or(value))
+        plain_keys::fact(value.get("min_replicas").unwrap_or(value))
     });
     if let Some(replicas) = replicas.filter(|replicas| replicas.value.parse::<u64>().is_ok()) {
         deployment.settings.set("replicas", replicas);
@@ -197,7 +197,7 @@ fn pinned(script: &Text, engine: Engine) -> Option<Fact<String>> {
 
 /// `memory: 32+`, in GiB.
 fn memory(root: Node<'_>) -> Option<Fact<u64>> {
-    let memory = scalars::text(root, &["resources", "memory"])?;
+    let memory = plain_keys::text(root, &["resources", "memory"])?;
     let digits = memory.value.trim_end_matches('+');
     let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << 30)?;
     Some(memory.map(|_| bytes))

@@ -3,7 +3,7 @@
 //! In: the file. Out: one deployment with the server's name; its engine is none that oomlint sizes. Source:
 //! theroyallab/tabbyAPI `common/config_models.py` (ModelConfig, DraftModelConfig).
 
-use super::{Declared, Deployment, Format, Input, scalars};
+use super::{Declared, Deployment, Format, Input, plain_keys};
 use crate::fact::Fact;
 use crate::source::tree::{Node, Shape};
 
@@ -48,7 +48,7 @@ pub fn recognizes(input: &Input<'_>) -> bool {
 /// Reads a configuration of tabbyAPI.
 pub fn read(input: &Input<'_>) -> Declared {
     let root = input.root;
-    let named = scalars::text(root, &["model", "model_name"]);
+    let named = plain_keys::text(root, &["model", "model_name"]);
     let name = named
         .clone()
         .unwrap_or_else(|| Fact::derived("tabbyapi".to_owned(), [root.span()]));
@@ -58,9 +58,9 @@ pub fn read(input: &Input<'_>) -> Declared {
         .map_or(root.span(), |(key, _): (Node<'_>, _)| key.span());
     found.server = Some(Fact::derived("tabbyapi".to_owned(), [place]));
     if let Some(model) = named {
-        scalars::declare_model(&mut found, model);
+        plain_keys::declare_model(&mut found, model);
     }
-    scalars::declare_all(&mut found, root, &SETTINGS);
+    plain_keys::declare_all(&mut found, root, &SETTINGS);
     Declared {
         deployments: vec![found],
         ..Declared::default()

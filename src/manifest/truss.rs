@@ -7,7 +7,7 @@
 use super::command::{self, Environment, Text, Words};
 use super::container::Container;
 use super::{
-    AcceleratorKind, Accelerators, Count, Declared, Deployment, Format, Input, WeightFormat, scalars,
+    AcceleratorKind, Accelerators, Count, Declared, Deployment, Format, Input, WeightFormat, plain_keys,
 };
 use crate::engine::{Engine, KvType};
 use crate::fact::Fact;
@@ -45,7 +45,7 @@ pub fn read(input: &Input<'_>) -> Declared {
 }
 
 fn name(root: Node<'_>) -> Fact<String> {
-    scalars::text(root, &["model_name"]).unwrap_or_else(|| Fact::derived("truss".to_owned(), [root.span()]))
+    plain_keys::text(root, &["model_name"]).unwrap_or_else(|| Fact::derived("truss".to_owned(), [root.span()]))
 }
 
 fn container(input: &Input<'_>) -> Container {
@@ -53,7 +53,7 @@ fn container(input: &Input<'_>) -> Container {
     let sources = input.world.sources();
     let mut container = Container::new(name(root), root.span());
     container.environment = environment(root, input);
-    container.image = scalars::text(root, &["base_image", "image"]);
+    container.image = plain_keys::text(root, &["base_image", "image"]);
     if let Some(command) = root.at(&["docker_server", "start_command"]) {
         container.entrypoint = Some(Words::Line(Text::of_node(sources, command)));
     }
@@ -103,7 +103,7 @@ fn accelerators(root: Node<'_>, input: &Input<'_>) -> Accelerators {
 }
 
 fn memory(root: Node<'_>) -> Option<Fact<u64>> {
-    let memory = scalars::text(root, &["resources", "memory"])?;
+    let memory = plain_keys::text(root, &["resources", "memory"])?;
     let bytes = parse_bytes(&memory.value)?;
     Some(memory.map(|_| bytes))
 }
@@ -151,13 +151,13 @@ fn built(trt_llm: Node<'_>, input: &Input<'_>) -> Deployment {
     let place = root.entry("trt_llm").map_or(root.span(), |(key, _)| key.span());
     found.engine = Some(Fact::derived(Engine::TensorrtLlm, [place]));
     found.accelerators = accelerators(root, input);
-    scalars::declare_all(&mut found, trt_llm, &BUILT);
+    plain_keys::declare_all(&mut found, trt_llm, &BUILT);
     if let Some(bytes) = memory(root) {
         found
             .settings
             .set("host_memory_bytes", bytes.map(|bytes| bytes.to_string()));
     }
-    let repository = scalars::text(trt_llm, &["build", "checkpoint_repository", "repo"]);
+    let repository = plain_keys::text(trt_llm, &["build", "checkpoint_repository", "repo"]);
     let cached = caches(root).into_iter().next().map(|cache| cache.source);
     // The second stack needs a repository where the weights come from the cache: people give an empty one.
     let empty = repository
@@ -169,7 +169,7 @@ fn built(trt_llm: Node<'_>, input: &Input<'_>) -> Deployment {
         repository.or(cached)
     };
     if let Some(model) = model {
-        scalars::declare_model(&mut found, model);
+        plain_keys::declare_model(&mut found, model);
     }
     quantized(&mut found);
     found
@@ -189,14 +189,14 @@ fn quantized(found: &mut Deployment) {
 /// `model_metadata.engine_args`, which the Python code of older examples hands to vLLM.
 fn engine_args(arguments: Node<'_>, input: &Input<'_>) -> Option<Deployment> {
     let root = input.root;
-    let model = scalars::text(arguments, &["model"])?;
+    let model = plain_keys::text(arguments, &["model"])?;
     let mut found = Deployment::new(name(root), input.source().id(), root.span(), Format::Truss);
     found.engine = Some(Fact::derived(Engine::Vllm, [arguments.span()]));
     found.accelerators = accelerators(root, input);
     for (id, value) in command::option_file(Engine::Vllm, arguments).settings.iter() {
-        scalars::declare(&mut found, id, value.clone());
+        plain_keys::declare(&mut found, id, value.clone());
     }
-    scalars::declare_model(&mut found, model);
+    plain_keys::declare_model(&mut found, model);
     Some(found)
 }
 
@@ -217,18 +217,18 @@ fn caches(root: Node<'_>) -> Vec<Cache> {
             .collect::<Vec<_>>()
     };
     let cached = items("model_cache").into_iter().filter_map(|item| {
-        let folder = scalars::text(item, &["volume_folder"]);
+        let folder = plain_keys::text(item, &["volume_folder"]);
         Some(Cache {
-            source: scalars::text(item, &["repo_id"])?,
-            revision: scalars::text(item, &["revision"]),
+            source: plain_keys::text(item, &["repo_id"])?,
+            revision: plain_keys::text(item, &["revision"]),
             folder: folder.map(|folder| format!("/app/model_cache/{}", folder.value.trim_matches('/'))),
         })
     });
     let weights = items("weights").into_iter().filter_map(|item| {
         Some(Cache {
-            source: scalars::text(item, &["source"])?,
+            source: plain_keys::text(item, &["source"])?,
             revision: None,
-            folder: scalars::text(item, &["mount_location"]).map(|folder| folder.value),
+            folder: plain_keys::text(item, &["mount_location"]).map(|folder| folder.value),
         })
     });
     cached.chain(weights).collect()

@@ -10,7 +10,7 @@ use crate::engine::flags::FlagTable;
 use crate::fact::Fact;
 use crate::manifest::command::{self, ImageEngine, Variable, Words};
 use crate::manifest::container::{Container, Started};
-use crate::manifest::{Deployment, Format, scalars};
+use crate::manifest::{Deployment, Format, plain_keys};
 use crate::source::tree::Node;
 
 /// The deployment of a service in which no command was recognized, if it serves a model all the same.
@@ -228,10 +228,10 @@ fn deployment(
         }
     }
     for (id, value) in contract.settings {
-        scalars::declare(&mut found, &id, value);
+        plain_keys::declare(&mut found, &id, value);
     }
     match contract.model {
-        Some(model) => scalars::declare_model(&mut found, model),
+        Some(model) => plain_keys::declare_model(&mut found, model),
         // It is where the script takes it from.
         None => found.mark_unresolved("model"),
     }

@@ -17,7 +17,7 @@ mod tests;
 use self::project::{Project, Service};
 use super::command::{Environment, Text, Words};
 use super::container::{Container, Started};
-use super::{Accelerators, Declared, Deployment, Format, Input, scalars};
+use super::{Accelerators, Declared, Deployment, Format, Input, plain_keys};
 use crate::engine::Engine;
 use crate::fact::Fact;
 use crate::source::tree::{Node, Shape};
@@ -79,7 +79,7 @@ fn deployments(service: &Service<'_>, project: &Project<'_>) -> Started {
         if let [only] = started.downloads.as_slice()
             && serves_pulled(deployment)
         {
-            scalars::declare_model(deployment, only.clone());
+            plain_keys::declare_model(deployment, only.clone());
         }
         deployment.model_hints.extend(started.downloads.iter().cloned());
         mounts::hint(service, project, deployment);
@@ -109,7 +109,7 @@ fn give_pulled(deployments: &mut [Deployment], pulled: &[Fact<String>]) {
         return;
     };
     if let [only] = pulled {
-        scalars::declare_model(server, only.clone());
+        plain_keys::declare_model(server, only.clone());
     }
     server.model_hints.extend(pulled.iter().cloned());
 }

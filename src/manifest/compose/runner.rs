@@ -7,7 +7,7 @@ use super::listed;
 use super::project::Project;
 use crate::engine::Engine;
 use crate::fact::Fact;
-use crate::manifest::{Deployment, Format, scalars};
+use crate::manifest::{Deployment, Format, plain_keys};
 use crate::source::tree::Node;
 
 /// The models of a compose file.
@@ -37,12 +37,12 @@ fn deployment(
     let mut found = Deployment::new(name, file, options.span(), Format::Compose);
     found.server = Some(Fact::derived("docker-model-runner".to_owned(), [key.span()]));
     found.engine = Some(Fact::derived(Engine::LlamaCpp, [key.span()]));
-    scalars::declare_model(&mut found, project.fact(model)?);
+    plain_keys::declare_model(&mut found, project.fact(model)?);
     let context = options
         .get("context_size")
         .or_else(|| options.get("context-size"));
     if let Some(context) = context.and_then(|context| project.fact(context)) {
-        scalars::declare(&mut found, "ctx_size", context);
+        plain_keys::declare(&mut found, "ctx_size", context);
     }
     let flags = options
         .get("runtime_flags")
