@@ -171,7 +171,9 @@ impl Visit<'_> {
                 return found;
             }
         }
-        let mut there = QUANTIZER_FILES.iter().filter(|(name, _)| self.dir.join(name).exists());
+        let mut there = QUANTIZER_FILES
+            .iter()
+            .filter(|(name, _)| self.dir.join(name).exists());
         there.find_map(|(name, method)| beside(&self.read(name)?.file, method))
     }
 }
