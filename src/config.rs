@@ -255,7 +255,7 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             settings.exclude = build_globs(reader, folder, value, &globs);
         }
         "models" if value.shape() == Shape::Mapping => {
-            settings.named_models = named_models(reader, folder, value)
+            settings.named_models = named_models(reader, folder, value);
         }
         "models" => settings.model_roots = texts(reader).iter().map(|path| folder.join(path)).collect(),
         "rules" => settings.rules = texts(reader).iter().map(|path| folder.join(path)).collect(),
