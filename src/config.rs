@@ -357,7 +357,9 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
             let globs = texts(reader);
             settings.exclude = build_globs(reader, folder, value, &globs);
         }
-        "models" if value.shape() == Shape::Mapping => settings.named_models = named_models(reader, folder, value),
+        "models" if value.shape() == Shape::Mapping => {
+            settings.named_models = named_models(reader, folder, value);
+        }
         "models" => settings.model_roots = texts(reader).iter().map(|path| folder.join(path)).collect(),
         "rules" => settings.rules = texts(reader).iter().map(|path| folder.join(path)).collect(),
         "machines" => {
@@ -383,7 +385,11 @@ fn named_models(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Vec<Named
         let model = reader.text(&written, value)?.value;
         let mut builder = GitignoreBuilder::new("");
         if let Err(error) = builder.add_line(None, &written) {
-            reader.invalid(key.span(), format!("not a path pattern: {error}"), "expected a glob");
+            reader.invalid(
+                key.span(),
+                format!("not a path pattern: {error}"),
+                "expected a glob",
+            );
             return None;
         }
         Some(NamedModel {
@@ -399,7 +405,11 @@ fn named_models(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Vec<Named
 /// Where `huggingface_hub` keeps what it has fetched, by the variables that it reads (0.34, `constants.py`):
 /// `HF_HUB_CACHE` or its older names, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`.
 pub fn hub_cache(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        variable(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("HF_HUB_CACHE")
         .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| Some(set("HF_HOME")?.join("hub")))

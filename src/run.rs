@@ -272,7 +272,8 @@ fn unsized_because(model: &crate::model::Model) -> Option<(String, Option<crate:
             .as_ref()
             .map_or("this kind of model", |kind| &kind.value);
         if matches!(model.source, ModelSource::Catalog | ModelSource::Lock) {
-            let reason = "nothing records the size of its weights; `oomlint lock` asks the hub for it".to_owned();
+            let reason =
+                "nothing records the size of its weights; `oomlint lock` asks the hub for it".to_owned();
             return Some((reason, None));
         }
         let reason = format!(

@@ -13,8 +13,8 @@ pub mod directory;
 pub mod gguf;
 pub mod index;
 pub(crate) mod layout;
-pub(crate) mod parameters;
 pub mod name;
+pub(crate) mod parameters;
 pub mod pointer;
 pub mod quantization;
 pub mod record;
@@ -205,9 +205,7 @@ pub struct Weights {
 }
 
 /// What a tensor belongs to.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Component {
     /// Input embeddings.

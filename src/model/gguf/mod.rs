@@ -358,7 +358,13 @@ fn model(display: &str, first: Header, sum: Sum, complete: bool) -> Model {
         how: "GGUF tensor table",
         ..sum.weights
     };
-    let mut model = described(name_of(display), display, ModelSource::Gguf, metadata, sum.tensors);
+    let mut model = described(
+        name_of(display),
+        display,
+        ModelSource::Gguf,
+        metadata,
+        sum.tensors,
+    );
     model.weights = weights;
     model.parameters = Some(Parameters {
         count: sum.parameters,
@@ -424,7 +430,10 @@ fn described(
         model.max_context = keys.count("context_length").map(known);
         model.dims = dims(&keys, &metadata);
     }
-    model.gguf = Some(GgufFacts { metadata, num_tensors });
+    model.gguf = Some(GgufFacts {
+        metadata,
+        num_tensors,
+    });
     model
 }
 
