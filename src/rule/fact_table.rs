@@ -85,7 +85,7 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("deployment.pipeline_parallel", COUNT, OfDeployment, "stages that the layers are split into",
         |v| setting_count(v, "pipeline_parallel"), |v| setting_origin(v, "pipeline_parallel")),
     row("deployment.quantization", TEXT, OfDeployment, "the weight format asked for: auto, as-published, or a name",
-        |v| text(v.deployment?.quantization.as_ref().map_or("auto", |fact| fact.value.name())), |v| origin(v.deployment?.quantization.as_ref())),
+        |v| Some(Value::Text(v.deployment?.weight_format().name().to_owned().into())), |v| origin(v.deployment?.quantization.as_ref())),
     row("deployment.settings", LIST, OfDeployment, "ids of every setting that is declared, in order",
         |v| Some(words(v.deployment?.settings.iter().map(|(id, _)| id))), nowhere),
     row("deployment.tensor_parallel", COUNT, OfDeployment, "accelerators that each layer is split over",
@@ -252,6 +252,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(&v.scenario?.alternatives.as_ref()?.kv_cache.as_ref()?.0), nowhere),
     row("solve.other_kv_cache_context", TOKENS, Cell, "largest context with that KV type",
         |v| positive(Some(v.scenario?.alternatives.as_ref()?.kv_cache.as_ref()?.1)), nowhere),
+    row("solve.other_kv_cache_words", TEXT, Cell, "how that KV type is asked for: a key of our own format, else the engine's arguments",
+        other_kv_cache_words, nowhere),
     row("solve.other_machine", TEXT, Cell, "the smallest machine on which all of it fits",
         |v| text(&v.scenario?.alternatives.as_ref()?.machine.as_ref()?.0), nowhere),
     row("solve.other_machine_memory_bytes", BYTES, Cell, "memory of one accelerator of that machine",
@@ -300,6 +302,20 @@ fn count<'a>(fact: Option<&Fact<u64>>) -> Option<Value<'a>> {
 
 fn words<'a>(words: impl Iterator<Item = &'a str>) -> Value<'a> {
     Value::List(words.take(MAX_ITEMS).map(Cow::Borrowed).collect())
+}
+
+fn other_kv_cache_words<'a>(view: &View<'a>) -> Option<Value<'a>> {
+    let kv = &view.scenario?.alternatives.as_ref()?.kv_cache.as_ref()?.0;
+    let deployment = view.deployment?;
+    let words = match (deployment.format, deployment.sized_as()?) {
+        (Format::Own, _) => format!("kv_cache: {kv}"),
+        (_, Engine::LlamaCpp) => format!("-ctk {kv} -ctv {kv}"),
+        (_, Engine::Ollama) => format!("OLLAMA_KV_CACHE_TYPE={kv}"),
+        (_, Engine::TensorrtLlm) => format!("kv_cache_config: {{dtype: {kv}}}"),
+        (_, Engine::Vllm | Engine::Sglang | Engine::Tgi) => format!("--kv-cache-dtype {kv}"),
+        (_, Engine::Mlx | Engine::Transformers) => format!("kv_cache: {kv}"),
+    };
+    Some(Value::Text(words.into()))
 }
 
 fn setting_count<'a>(view: &View<'a>, id: &str) -> Option<Value<'a>> {
