@@ -181,6 +181,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
 
     row("model.architecture", TEXT, OfModel, "the class that loads it",
         |v| text(&v.model?.architecture.as_ref()?.value), |v| origin(v.model?.architecture.as_ref())),
+    row("model.assumption", TEXT, OfModel, "what was assumed to know it by its name; absent for a model that is known for certain",
+        |v| text(v.model?.assumptions.first()?), nowhere),
     row("model.dtype", TEXT, OfModel, "element type of the unquantized weights",
         |v| text(v.model?.dtype.as_ref()?.value.name()), |v| origin(v.model?.dtype.as_ref())),
     row("model.head_dim", COUNT, OfModel, "elements of one attention head",
@@ -189,6 +191,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| count(v.model?.dims.hidden_size.as_ref()), |v| origin(v.model?.dims.hidden_size.as_ref())),
     row("model.longest_context", TOKENS, OfModel, "longest context that engines accept; more than `model.max_context` under LongRoPE",
         |v| count(longest_context(v.model?)), |v| origin(longest_context(v.model?))),
+    row("model.is_assumed", BOOL, OfModel, "true where the model is known only by what its name says, so that nothing about it is certain",
+        |v| Some(Value::Bool(!v.model?.assumptions.is_empty())), nowhere),
     row("model.max_context", TOKENS, OfModel, "longest context the model was made for",
         |v| count(v.model?.max_context.as_ref()), |v| origin(v.model?.max_context.as_ref())),
     row("model.model_type", TEXT, OfModel, "model_type of the text model",

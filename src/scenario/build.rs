@@ -463,10 +463,18 @@ impl<'a> Bench<'a> {
             required_bytes: certain.saturating_add(reserved.overhead.likely),
             usable_bytes: reserved.usable_bytes,
             memory_bytes: self.machine.memory_bytes,
-            verdict: Verdict::judge(certain, reserved.overhead, reserved.usable_bytes),
+            verdict: self.as_sure(Verdict::judge(certain, reserved.overhead, reserved.usable_bytes)),
             host_bytes: choice.plan.host_bytes(cell),
             kv_cache_tokens: reserved.kv_cache_tokens,
             max_concurrency: reserved.max_concurrency,
+        }
+    }
+
+    /// What is known of a model by its name alone may be wrong: it makes nothing certain.
+    fn as_sure(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Exceeds if !self.model.assumptions.is_empty() => Verdict::LikelyExceeds,
+            other => other,
         }
     }
 
