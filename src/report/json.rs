@@ -11,7 +11,7 @@ use super::group::Group;
 use super::place::{Place, path_of};
 use super::{Deployed, Report};
 use crate::engine::args::is_placeholder;
-use crate::fact::Fact;
+use crate::fact::{Fact, Origin};
 use crate::finding::{Edit, Finding, Fix, Label, Severity};
 use crate::manifest::{Count, Deployment, Format};
 use crate::model::{Component, Dtype, Model, ModelSource, Quantization};
@@ -346,6 +346,12 @@ fn text<'a>(deployment: &'a Deployment, id: &str) -> Option<&'a str> {
 
 /// A setting as a number where it is one, else as written.
 fn setting(deployment: &Deployment, id: &str) -> Value {
+    // What a platform sets by itself is not declared.
+    if matches!(deployment.settings.get(id).map(|fact| &fact.origin), Some(Origin::Default(_)))
+        && deployment.format != Format::Own
+    {
+        return Value::Null;
+    }
     match (deployment.settings.count(id), text(deployment, id)) {
         (Some(count), _) => count.into(),
         (None, Some(text)) => text.into(),

@@ -126,11 +126,13 @@ fn unresolved(deployment: &Deployment) -> Option<Finding> {
 /// Lays the defaults of the settings under what a deployment declares.
 fn fill(deployment: &mut Deployment, settings: &Settings) {
     let why = "the default of the settings";
-    if deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
+    // On how many nodes nobody knows, nothing can be said of the fit.
+    let countable = !deployment.unresolved.iter().any(|field| field == "nodes");
+    if countable && deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
         let kinds = &deployment.accelerators.kinds;
         deployment.machines = kinds.iter().map(|kind| kind.name.clone()).collect();
     }
-    if deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
+    if countable && deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
         deployment.machines = settings
             .default_machines
             .iter()
@@ -454,7 +456,7 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
                 }
             }
         }
-        let left_open = deployment.unresolved.iter().any(|key| key == "machines");
+        let left_open = deployment.unresolved.iter().any(|key| key == "machines" || key == "nodes");
         if found.is_empty()
             && !left_open
             && deployment.sized_as().is_some()

@@ -10,7 +10,7 @@ use crate::manifest::command::{Text, Words};
 use crate::manifest::container::Container;
 use crate::manifest::keys::{self, is_object};
 use crate::manifest::kubernetes::pod;
-use crate::manifest::{Declared, Deployment, Format, Input};
+use crate::manifest::{Declared, Deployment, Filled, Format, Input};
 use crate::source::tree::{Node, Tree};
 
 /// The label whose values are instance types.
@@ -64,6 +64,10 @@ fn workspace(declared: &mut Declared, input: &Input<'_>, node: Node<'_>, replica
     keys::set_model(deployment, input, Some(preset));
     keys::set(deployment, input, "replicas", replicas);
     machines(deployment, input, resource);
+    spread(deployment);
+    if replicas.is_some() || input.root.get("kind").and_then(Node::text) == Some("InferenceSet") {
+        leave_nodes_open(deployment);
+    }
     served.add_to(declared);
 }
 
@@ -99,6 +103,33 @@ fn machines(deployment: &mut Deployment, input: &Input<'_>, resource: Option<Nod
     }
 }
 
+/// KAITO splits layers over every accelerator of a node, and the model's depth over the nodes, where its options do
+/// not say otherwise (`pkg/model/interface.go`, `buildVLLMInferenceCommand`).
+fn spread(deployment: &mut Deployment) {
+    const WHY: &str = "what KAITO sets where nothing is declared";
+    if deployment.engine.as_ref().map(|engine| engine.value) != Some(Engine::Vllm) {
+        return;
+    }
+    if deployment.settings.get("tensor_parallel").is_none() {
+        let every = Fact::default("$KAITO_GPUS_PER_NODE".to_owned(), WHY);
+        deployment.settings.set("tensor_parallel", every);
+        deployment.fill("KAITO_GPUS_PER_NODE", Filled::AcceleratorsOfNode);
+    }
+    if let Some(nodes) = deployment.settings.count("nodes").filter(|nodes| *nodes > 1)
+        && deployment.settings.get("pipeline_parallel").is_none()
+    {
+        let stages = Fact::default(nodes.to_string(), WHY);
+        deployment.settings.set("pipeline_parallel", stages);
+    }
+}
+
+/// Sets and roles have as many nodes as KAITO works out for the model, where none are counted.
+fn leave_nodes_open(deployment: &mut Deployment) {
+    if deployment.settings.get("nodes").is_none() {
+        deployment.mark_unresolved("nodes");
+    }
+}
+
 /// The engine's options in the ConfigMap that `config` names.
 fn options(config: Option<Node<'_>>, input: &Input<'_>) -> Option<Words> {
     let map = input.world.object(input.file, "ConfigMap", config?.text()?)?;
@@ -127,6 +158,8 @@ fn roles(declared: &mut Declared, input: &Input<'_>) {
         keys::set_model(deployment, input, spec.at(&["model", "name"]));
         keys::set(deployment, input, "replicas", role.get("replicas"));
         machines(deployment, input, Some(role));
+        spread(deployment);
+        leave_nodes_open(deployment);
         served.add_to(declared);
     }
 }
