@@ -1,6 +1,6 @@
 //! What an engine does where nothing is declared, and which plan it makes.
 
-use super::{Contradiction, Engine, KvType, Plan, Request, Settings};
+use super::{Contradiction, Engine, KvType, Plan, Request, Settings, Version};
 use serde_json::Value;
 
 use crate::fact::Fact;
@@ -69,8 +69,14 @@ fn too_few_accelerators(engine: Engine, request: &Request<'_>) -> Option<Contrad
 /// The context in tokens that an engine takes where none is declared.
 ///
 /// vLLM, SGLang and TensorRT-LLM take the model's maximum, llama.cpp the training context (`-c 0`), Ollama a
-/// tier of the total memory (`server/routes.go` at fb30760), and the others [`DEFAULT_CONTEXT`].
-pub fn default_context(engine: Engine, model: Option<&Model>, machine: Option<&Machine>) -> Fact<u64> {
+/// tier of the total memory (`server/routes.go` at fb30760), TGI what its release does, and the others
+/// [`DEFAULT_CONTEXT`]; never more than the model's maximum.
+pub fn default_context(
+    engine: Engine,
+    version: Option<Version>,
+    model: Option<&Model>,
+    machine: Option<&Machine>,
+) -> Fact<u64> {
     let most = model
         .and_then(|model| model.max_context.as_ref())
         .map(|fact| fact.value);
@@ -93,7 +99,17 @@ pub fn default_context(engine: Engine, model: Option<&Model>, machine: Option<&M
                 "Ollama's default for this amount of memory",
             )
         }
-        _ => Fact::default(DEFAULT_CONTEXT, "oomlint's default where none is declared"),
+        (Engine::Tgi, _) => {
+            let own = super::flags::default_of(engine, "context", version).and_then(|text| text.parse().ok());
+            Fact::default(
+                own.unwrap_or(DEFAULT_CONTEXT).min(most.unwrap_or(u64::MAX)),
+                "TGI's default where none is declared, at most the model's maximum",
+            )
+        }
+        _ => Fact::default(
+            DEFAULT_CONTEXT.min(most.unwrap_or(u64::MAX)),
+            "oomlint's default where none is declared, at most the model's maximum",
+        ),
     }
 }
 

@@ -164,6 +164,7 @@ pub struct FlagTable {
     /// Where they were read.
     pub source: String,
     kv_types: Vec<KvSpelling>,
+    weight_formats: BTreeMap<String, String>,
     defaults: BTreeMap<String, Vec<DefaultRow>>,
     /// Position in `flags` and whether the spelling turns the switch round, by [`Self::key`].
     by_name: BTreeMap<String, (usize, bool)>,
@@ -215,6 +216,7 @@ impl FlagTable {
             version: file.version.as_deref().and_then(Version::parse),
             source: file.source,
             kv_types: file.kv_types.into_iter().map(spelling).collect(),
+            weight_formats: file.weight_formats,
             defaults: file.defaults,
             by_name: BTreeMap::new(),
         };
@@ -311,6 +313,12 @@ pub fn kv_types(engine: Engine) -> &'static [KvSpelling] {
     &FlagTable::of(engine).kv_types
 }
 
+/// The serving format (a row of `catalog/formats.yaml`) to which an engine quantizes a 16-bit checkpoint while it
+/// loads, by the name of the method in lower case.
+pub fn online_format(engine: Engine, method: &str) -> Option<&'static str> {
+    FlagTable::of(engine).weight_formats.get(method).map(String::as_str)
+}
+
 /// What an engine takes for a setting that nobody gives, where that is a plain value: by release, the newest
 /// where none is declared.
 pub fn default_of(engine: Engine, setting: &str, version: Option<Version>) -> Option<&'static str> {
@@ -335,6 +343,8 @@ struct EngineFile {
     #[serde(default)]
     others: Others,
     kv_types: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    weight_formats: BTreeMap<String, String>,
     #[serde(default)]
     defaults: BTreeMap<String, Vec<DefaultRow>>,
 }
@@ -459,6 +469,18 @@ mod tests {
             "free_memory_fraction tokens_per_block max_tokens context kv_cache",
         );
         expect(Engine::Transformers, "cache_implementation");
+    }
+
+    #[test]
+    fn methods_that_quantize_while_loading_name_known_formats() {
+        for engine in Engine::ALL {
+            for (method, format) in &FlagTable::of(engine).weight_formats {
+                let bits = crate::model::quantization::real_bits_per_weight(format);
+                assert!(bits.is_some_and(|bits| bits < 16.0), "{} {method}", engine.name());
+            }
+        }
+        assert_eq!(online_format(Engine::Tgi, "bitsandbytes"), Some("bnb-8bit"));
+        assert_eq!(online_format(Engine::Vllm, "bitsandbytes"), Some("nf4"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::name::{Kind, Reference, Stem, is_gguf_format, stem};
 use super::record::{Record, RecordedParameters, RecordedWeights};
+use super::scheme::Scheme;
 use super::{Model, ModelSource, Quantization, Weights, quantization};
 use crate::fact::Fact;
 use crate::finding::Finding;
@@ -39,6 +40,8 @@ struct Row {
     changes: Map<String, Value>,
     #[serde(default)]
     quantization: Published,
+    #[serde(default)]
+    scheme: Option<Scheme>,
     #[serde(default)]
     parameters: Option<RecordedParameters>,
     #[serde(default)]
@@ -98,16 +101,17 @@ fn chained(name: &str, left: usize) -> Option<Record> {
         row.config
     };
     config.extend(row.changes);
-    let (quantization, other_weights) = match row.quantization {
-        Published::Inherited => (base.quantization, base.weights),
-        // Bytes are those of a format: they do not outlive it.
-        Published::Stated(own) => (own, None),
+    let (quantization, scheme, other_weights) = match row.quantization {
+        Published::Inherited => (base.quantization, row.scheme.or(base.scheme), base.weights),
+        // Bytes and exceptions are those of a format: they do not outlive it.
+        Published::Stated(own) => (own, row.scheme, None),
     };
     Some(Record {
         name: (*name).to_owned(),
         source: row.source,
         config,
         quantization,
+        scheme,
         parameters: row.parameters.or(base.parameters),
         weights: row.weights.or(other_weights),
         ..Record::default()
@@ -503,6 +507,10 @@ fn in_format(model: &mut Model, format: &str) {
         return;
     };
     model.weights = Weights::default();
+    // What the row's own checkpoint leaves alone says nothing of the copy.
+    for part in model.census.iter_mut().flat_map(|census| &mut census.parts) {
+        part.stored = None;
+    }
     if row.bits >= 16.0 {
         model.quantization = None;
         return;

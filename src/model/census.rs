@@ -525,6 +525,13 @@ fn quantized_bytes(format: &Quantization, input: u64, output: u64, dtype: Dtype)
             packed.saturating_add(groups(16)).saturating_add(8)
         }
         "modelopt" => packed.saturating_add(8),
+        // Double quantization: a byte for each 64 weights, a 32-bit float for each 256 of those bytes.
+        "bitsandbytes-double" => {
+            let scales = elements.div_ceil(64);
+            packed
+                .saturating_add(scales)
+                .saturating_add(scales.div_ceil(256).saturating_mul(4))
+        }
         "bitsandbytes" if bits <= 4 => packed.saturating_add(elements.div_ceil(64).saturating_mul(4)),
         "bitsandbytes" => packed.saturating_add(output.saturating_mul(4)),
         // DeepSeek's blocks of 128 x 128, one float each.

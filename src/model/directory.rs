@@ -122,14 +122,8 @@ impl Visit<'_> {
                 config.insert("quantization_config".to_owned(), section.clone());
             }
         }
-        let width = facts.dims.hidden_size.as_ref().map_or(0, |fact| fact.value);
-        let scheme = section.flatten().and_then(|section| Scheme::read(&section, json));
-        if let (Some(census), Some(scheme)) = (&mut facts.census, scheme) {
-            let beside = facts
-                .model_type
-                .as_ref()
-                .is_some_and(|kind| kind.value.starts_with("gemma4"));
-            census.note(&scheme, width, beside);
+        if let Some(scheme) = section.flatten().and_then(|section| Scheme::read(&section, json)) {
+            note(&scheme, &mut facts);
         }
         let reading = reading(json, &facts, quantization.as_ref().map(|fact| &fact.value));
         let weighed = shards::weigh(self.sources, self.dir, self.display, &reading);
@@ -188,14 +182,13 @@ impl Visit<'_> {
                 return Some((found, section.cloned()));
             }
         }
-        let mut there = QUANTIZER_FILES.iter().filter(|(name, _)| self.dir.join(name).exists());
+        let mut there = QUANTIZER_FILES
+            .iter()
+            .filter(|(name, _)| self.dir.join(name).exists());
         there.find_map(|(name, method)| {
             let text = self.read(name)?;
             let found = beside(&text.file, method)?;
-            let section = text
-                .json
-                .map(|json| json.get("quantization").cloned().unwrap_or(json));
-            Some((found, section))
+            Some((found, text.json.map(within)))
         })
     }
 }
@@ -259,10 +252,30 @@ fn states_quantization(json: &Value) -> bool {
     levels(json).any(|level| keys.iter().any(|key| level.get(key).is_some()))
 }
 
+/// Notes what the checkpoint stores otherwise than in its one format.
+pub(super) fn note(scheme: &Scheme, facts: &mut ConfigFacts) {
+    let Some(census) = &mut facts.census else { return };
+    let width = facts.dims.hidden_size.as_ref().map_or(0, |fact| fact.value);
+    let experts_beside = facts
+        .model_type
+        .as_ref()
+        .is_some_and(|kind| kind.value.starts_with("gemma4"));
+    census.note(scheme, width, experts_beside);
+}
+
 /// The section of config.json that states the quantization.
-fn section(json: &Value) -> Option<&Value> {
+pub(super) fn section(json: &Value) -> Option<&Value> {
     let keys = ["quantization_config", "compression_config"];
     levels(json).find_map(|level| keys.iter().find_map(|key| level.get(key)))
+}
+
+/// The section that the text of a file beside config.json states.
+pub(super) fn section_beside(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok().map(within)
+}
+
+fn within(beside: Value) -> Value {
+    beside.get("quantization").cloned().unwrap_or(beside)
 }
 
 pub(super) fn beside(file: &SourceFile, method: &str) -> Option<Fact<Quantization>> {

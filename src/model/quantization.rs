@@ -63,6 +63,7 @@ impl Quantization {
             ("gptq" | "awq" | "auto-round", false) => 16.0 + self.bits,
             // mlx: a 16-bit scale and a 16-bit bias. bitsandbytes: a 32-bit absmax.
             ("mlx", false) | ("bitsandbytes", _) => 32.0,
+            ("bitsandbytes-double", _) => 8.0 + 32.0 / 256.0,
             // One byte a scale in the block formats, a 32-bit float for a block of 128 x 128.
             (_, true) if group > 32 => 32.0,
             (_, true) => 8.0,

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::config::{self, ConfigFacts};
 use super::directory::{self, QUANTIZER_FILES};
 use super::safetensors::Tensor;
+use super::scheme::Scheme;
 use super::{Component, Dims, GgufValue, Model, ModelSource, Parameters, Quantization, Weights};
 use super::{gguf, quantization, weights};
 use crate::fact::{Fact, Origin};
@@ -41,6 +42,9 @@ pub struct Record {
     /// How the published weights are quantized; `None` for 16- and 32-bit checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
+    /// What of it is stored otherwise than in that format; `None` where all linear layers are stored alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
     /// Parameters counted from tensor shapes or published; `None` leaves the count to the config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<RecordedParameters>,
@@ -152,7 +156,15 @@ impl Record {
             let (_, method) = QUANTIZER_FILES.iter().find(|(known, _)| *known == name)?;
             directory::beside(&text_of_no_run(name, text), method)
         };
-        let quantization = stated_quantization(&file).or_else(beside).map(|fact| fact.value);
+        let stated = stated_quantization(&file);
+        let section = match &stated {
+            Some(_) => directory::section(&facts.json).cloned(),
+            None => parts
+                .quantizer_file
+                .and_then(|(_, text)| directory::section_beside(text)),
+        };
+        let scheme = section.and_then(|section| Scheme::read(&section, &facts.json));
+        let quantization = stated.or_else(beside).map(|fact| fact.value);
         let totals = parts.tensors.map(|tensors| {
             let reading = directory::reading(&facts.json, &facts, quantization.as_ref());
             weights::total(tensors, &reading)
@@ -170,6 +182,7 @@ impl Record {
             source: parts.source.to_owned(),
             config: fields::kept(json),
             quantization,
+            scheme,
             parameters: parameters.map(|count| RecordedParameters { count, exact: true }),
             weights: weighed
                 .and_then(|weights| RecordedWeights::of(&weights))
@@ -181,12 +194,17 @@ impl Record {
     /// The record of a loaded checkpoint directory.
     pub fn from_model(model: &Model, name: &str, source: &str) -> Self {
         let config = model.config.as_ref().and_then(Value::as_object);
+        let scheme = || {
+            let config = model.config.as_ref()?;
+            Scheme::read(directory::section(config)?, config)
+        };
         let counted = |parameters: &&Parameters| parameters.how != config::COUNTED_FROM;
         Self {
             name: name.to_owned(),
             source: source.to_owned(),
             config: config.map(fields::kept).unwrap_or_default(),
             quantization: model.quantization.as_ref().map(|fact| fact.value.clone()),
+            scheme: scheme(),
             parameters: model
                 .parameters
                 .as_ref()
@@ -209,7 +227,10 @@ impl Record {
         }
         let text = Value::Object(self.config.clone()).to_string();
         let file = text_of_no_run("config.json", &text);
-        let facts = config::read(&file);
+        let mut facts = config::read(&file);
+        if let Some(scheme) = &self.scheme {
+            directory::note(scheme, &mut facts);
+        }
         let findings = facts
             .findings
             .iter()

@@ -7,19 +7,33 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Quantization;
 
-/// How the modules of a checkpoint are stored, where not all are in its format.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// How the modules of a checkpoint are stored, where not all are in its format. It is written in a few lines
+/// however long the section was: layers with the same names are one range.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scheme {
     /// Modules at 16 bit.
+    #[serde(default, skip_serializing_if = "Modules::is_empty")]
     plain: Modules,
     /// Modules in a format of their own.
-    groups: Vec<(Modules, Quantization)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<Group>,
     /// True where what no group names is at 16 bit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     groups_are_all: bool,
+}
+
+/// Modules that share a format of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    modules: Modules,
+    format: Quantization,
 }
 
 /// How one module is stored.
@@ -31,12 +45,21 @@ pub enum Stored {
     As(Quantization),
 }
 
-/// Patterns of module names, by layer.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// Patterns of module names, by layer. Written as lists of patterns under their layers: `0-3,7` or `all`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 struct Modules {
     of_layer: BTreeMap<u64, Vec<String>>,
     of_any: Vec<String>,
 }
+
+/// [`Modules`] as a record holds them.
+type Written = BTreeMap<String, Vec<String>>;
+
+/// The layers of names that hold for every layer.
+const ALL_LAYERS: &str = "all";
+/// More layers than any model has: a bound on what a record can make of a range.
+const MOST_LAYERS: u64 = 100_000;
 
 /// Keys under which quantizers list modules that they leave alone: compressed-tensors and `modelopt`, its own
 /// file, transformers, AWQ.
@@ -65,7 +88,10 @@ impl Scheme {
         if config.get("expert_dtype").and_then(Value::as_str) == Some("fp4") && scheme.groups.is_empty() {
             let mut experts = Modules::default();
             experts.add("*experts*");
-            scheme.groups.push((experts, float(4.0, Some(32))));
+            scheme.groups.push(Group {
+                modules: experts,
+                format: float(4.0, Some(32)),
+            });
         }
         let says_something = scheme.plain != Modules::default() || !scheme.groups.is_empty();
         says_something.then_some(scheme)
@@ -91,7 +117,7 @@ impl Scheme {
                 modules.add(target);
             }
             if let Some(format) = group.get("weights").and_then(weights) {
-                self.groups.push((modules, format));
+                self.groups.push(Group { modules, format });
                 self.groups_are_all = true;
             }
         }
@@ -115,16 +141,16 @@ impl Scheme {
             } else {
                 float(8.0, None)
             };
-            self.groups.push((modules, format));
+            self.groups.push(Group { modules, format });
             self.groups_are_all = section.get("quant_method").and_then(Value::as_str) != Some("fp8");
         }
     }
 
     /// How the module with one of these names is stored in a layer; `None` where as the rest.
     pub fn of(&self, layer: u64, names: &[&str]) -> Option<Stored> {
-        let own = self.groups.iter().find(|(modules, _)| modules.hold(layer, names));
-        if let Some((_, format)) = own {
-            return Some(Stored::As(format.clone()));
+        let own = self.groups.iter().find(|group| group.modules.hold(layer, names));
+        if let Some(group) = own {
+            return Some(Stored::As(group.format.clone()));
         }
         (self.groups_are_all || self.plain.hold(layer, names)).then_some(Stored::Plain)
     }
@@ -156,13 +182,17 @@ fn weights(weights: &Value) -> Option<Quantization> {
 }
 
 impl Modules {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     fn add(&mut self, pattern: &str) {
         let globs = match pattern.strip_prefix("re:") {
             Some(expression) => globs(expression),
             None => vec![pattern.to_owned()],
         };
         for glob in globs {
-            if OUTSIDE.iter().any(|word| glob.contains(word)) {
+            if OUTSIDE.iter().any(|word| glob.contains(word)) || names_another_expert(&glob) {
                 continue;
             }
             match layer(&glob) {
@@ -185,6 +215,78 @@ impl Modules {
         let mut here = here.map(String::as_str);
         here.any(|glob| names.iter().any(|name| holds(glob, name)))
     }
+}
+
+impl From<Modules> for Written {
+    fn from(modules: Modules) -> Self {
+        let mut layers_of: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (layer, names) in modules.of_layer {
+            for name in names {
+                let layers = layers_of.entry(name).or_default();
+                if layers.last() != Some(&layer) {
+                    layers.push(layer);
+                }
+            }
+        }
+        let mut written = Self::new();
+        for (name, layers) in layers_of {
+            written.entry(ranges(&layers)).or_default().push(name);
+        }
+        if !modules.of_any.is_empty() {
+            written.insert(ALL_LAYERS.to_owned(), modules.of_any);
+        }
+        written
+    }
+}
+
+impl TryFrom<Written> for Modules {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let mut modules = Self::default();
+        for (layers, names) in written {
+            if layers == ALL_LAYERS {
+                names.iter().for_each(|name| modules.add(name));
+                continue;
+            }
+            for range in layers.split(',') {
+                let bounds = bounds(range).ok_or_else(|| format!("`{range}` is no range of layers"))?;
+                for layer in bounds {
+                    modules
+                        .of_layer
+                        .entry(layer)
+                        .or_default()
+                        .extend(names.iter().cloned());
+                }
+            }
+        }
+        Ok(modules)
+    }
+}
+
+/// `0-3,7` for ascending numbers.
+fn ranges(layers: &[u64]) -> String {
+    let runs = layers.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+    let written: Vec<String> = runs
+        .filter_map(|run| match run {
+            [] => None,
+            [only] => Some(only.to_string()),
+            [first, .., last] => Some(format!("{first}-{last}")),
+        })
+        .collect();
+    written.join(",")
+}
+
+fn bounds(range: &str) -> Option<std::ops::RangeInclusive<u64>> {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last && last < MOST_LAYERS).then_some(first..=last)
+}
+
+/// The first expert of a layer stands for all: nobody asks for another, and lists name hundreds.
+fn names_another_expert(glob: &str) -> bool {
+    let number = glob.split_once("experts.").map(|(_, rest)| rest);
+    number.is_some_and(|rest| rest.starts_with(|first: char| matches!(first, '1'..='9')))
 }
 
 /// A name is meant by a pattern that matches it, its beginning up to a dot, or its end after one.
@@ -321,6 +423,31 @@ mod tests {
             bits(2, "self_attn.o_proj"),
         ];
         assert_eq!(found, ["nvfp4", "fp8", "plain"]);
+    }
+
+    #[test]
+    fn a_scheme_is_written_in_ranges_of_layers_and_read_again() {
+        let name = |layer| format!(r#""model.layers.{layer}.self_attn.q_proj""#);
+        let names: Vec<String> = (0..40).chain([50]).map(name).collect();
+        let section = format!(r#"{{"ignore": [{}, "re:.*mlp\\.gate$"]}}"#, names.join(","));
+        let scheme = scheme(&section);
+        let written = serde_json::to_string(&scheme).unwrap();
+        assert_eq!(
+            written,
+            r#"{"plain":{"0-39,50":["self_attn.q_proj"],"all":["*mlp.gate"]}}"#
+        );
+        assert_eq!(serde_json::from_str::<Scheme>(&written).unwrap(), scheme);
+        for bad in ["3-1", "x", "", "0-99999999999"] {
+            let text = written.replace("0-39", bad);
+            assert!(serde_json::from_str::<Scheme>(&text).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_expert_stands_for_the_others() {
+        let section = r#"{"ignore": ["layers.1.mlp.experts.0.up_proj", "layers.1.mlp.experts.17.up_proj"]}"#;
+        let written = serde_json::to_string(&scheme(section)).unwrap();
+        assert_eq!(written, r#"{"plain":{"1":["mlp.experts.0.up_proj"]}}"#);
     }
 
     #[test]

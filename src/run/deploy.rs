@@ -378,7 +378,8 @@ impl Settled {
             return;
         };
         let name = given.value.to_ascii_lowercase();
-        if quantization::real_bits_per_weight(&name).is_none() {
+        let online = engine::flags::online_format(self.engine, &name);
+        if online.is_none() && quantization::real_bits_per_weight(&name).is_none() {
             return;
         }
         match &deployment.quantization {

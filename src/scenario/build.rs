@@ -94,7 +94,8 @@ fn cells<'s>(subject: &Subject<'s>, machine: Option<(usize, &'s Machine)>) -> im
     let mut contexts = declared(&deployment.context);
     if contexts.is_empty() {
         let model = subject.model.map(|(_, model)| model);
-        contexts.push(engine::default_context(engine, model, machine.map(|(_, machine)| machine)).value);
+        let machine = machine.map(|(_, machine)| machine);
+        contexts.push(engine::default_context(engine, version(deployment), model, machine).value);
     }
     let mut batches = declared(&deployment.batch);
     if batches.is_empty() {
@@ -120,6 +121,24 @@ fn cells<'s>(subject: &Subject<'s>, machine: Option<(usize, &'s Machine)>) -> im
         }
     }
     cells.into_iter()
+}
+
+/// The engine's release, where declared.
+fn version(deployment: &Deployment) -> Option<Version> {
+    let text = deployment.engine_version.as_ref()?;
+    Version::parse(&text.value)
+}
+
+/// The format to serve. An engine's argument that names a method says how a quantized checkpoint is read, and that
+/// stays as published: what is quantized is not quantized again.
+fn wanted(deployment: &Deployment, model: &Model) -> WeightFormat {
+    let wanted = deployment.weight_format();
+    let method = deployment.settings.text("quantization");
+    let by_argument = method.is_some_and(|method| method.eq_ignore_ascii_case(wanted.name()));
+    match wanted {
+        WeightFormat::Named(_) if by_argument && model.quantization.is_some() => WeightFormat::AsPublished,
+        wanted => wanted,
+    }
 }
 
 /// The cells of a machine for which there is no estimate.
@@ -193,7 +212,7 @@ impl<'a> Bench<'a> {
         let engine = deployment.engine_or_default();
         let settings = deployment.settings_on(machine.count);
         let accelerators = engine::accelerators_used(engine, &settings, machine);
-        let wanted = deployment.weight_format();
+        let wanted = wanted(deployment, model);
         let mut bench = Self {
             engine,
             model,
@@ -211,10 +230,7 @@ impl<'a> Bench<'a> {
         if model.layout.is_err() {
             return Ok(bench);
         }
-        let version = deployment
-            .engine_version
-            .as_ref()
-            .and_then(|text| Version::parse(&text.value));
+        let version = version(deployment);
         for format in bench.formats() {
             let request = Request {
                 model,

@@ -2,6 +2,7 @@
 //! formats an engine could fall back to on a machine.
 
 use crate::engine::Engine;
+use crate::engine::flags::online_format;
 use crate::machine::{Machine, MachineKind};
 use crate::model::quantization::TensorFormat;
 use crate::model::{Component, Dtype, Model, Quantization, quantization};
@@ -104,8 +105,12 @@ pub(super) fn named(engine: Engine, model: &Model, name: &str) -> Option<Format>
     })
 }
 
-/// What a general name means to an engine: `int8` is group-wise on MLX, and one scale a channel on GPU engines.
+/// What a name means to an engine: its own methods first; `int8` is group-wise on MLX, and one scale a channel on
+/// GPU engines.
 fn as_served(engine: Engine, name: &str) -> &str {
+    if let Some(format) = online_format(engine, name) {
+        return format;
+    }
     match (engine, name) {
         (Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm, "int8") => "w8a8-int8",
         (Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm, "int4") => "awq-int4",

@@ -41,7 +41,14 @@ def fields():
     return set(lists["FIELDS"]), set(lists["WHOLE"]), set(lists["ROPE"]), set(lists["QUANTIZATION"])
 
 
+def words_of_schemes():
+    text = (ROOT / "src/model/scheme.rs").read_text()
+    lists = (re.search(rf"const {name}: \[&str; \d+\] = \[(.*?)\];", text, re.S) for name in ("LEFT_ALONE", "OUTSIDE"))
+    return [re.findall(r'"([^"]+)"', found[1]) for found in lists]
+
+
 KEPT, WHOLE, ROPE, QUANTIZATION = fields()
+LEFT_ALONE, OUTSIDE = words_of_schemes()
 
 
 def rope(section):
@@ -63,12 +70,17 @@ def kept(config):
     return row
 
 
-def quantization(config, beside):
-    """The published format, as src/model/quantization.rs reads the methods that the folders have."""
+def section_of(config, beside):
+    """What states the quantization: a section of the config, or the file beside it."""
     text = config.get("text_config") or {}
     section = config.get("quantization_config") or config.get("compression_config") or text.get("quantization_config")
     if section is None and beside is not None:
         section = {"quant_method": "modelopt", **beside.get("quantization", beside)}
+    return section
+
+
+def quantization(section):
+    """The published format, as src/model/quantization.rs reads the methods that the folders have."""
     if not section:
         return None
     method = (section.get("quant_method") or "").lower()
@@ -125,6 +137,79 @@ def groups(section):
     return found
 
 
+def modules(names):
+    """Names of modules under their layers, as src/model/scheme.rs writes and reads them."""
+    layers_of, everywhere = {}, []
+    for name in names:
+        if any(word in name for word in OUTSIDE) or re.search(r"experts\.[1-9]", name):
+            continue
+        layer = None if name.startswith("re:") else re.search(r"layers\.(\d+)\.?(.*)", name)
+        if layer:
+            layers_of.setdefault(layer[2] or "*", set()).add(int(layer[1]))
+        elif name not in everywhere:
+            everywhere.append(name)
+    written = {}
+    for name in sorted(layers_of):
+        written.setdefault(ranges(sorted(layers_of[name])), []).append(name)
+    if everywhere:
+        written["all"] = everywhere
+    return dict(sorted(written.items()))
+
+
+def ranges(numbers):
+    runs = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def scheme(section, config):
+    """What a checkpoint stores otherwise than in its one format, as `Scheme::read` of src/model/scheme.rs reads it."""
+    if not section:
+        return None
+    plain = modules(name for key in LEFT_ALONE for name in section.get(key) or [] if isinstance(name, str))
+    found, alone = [], False
+    for group in (section.get("config_groups") or {}).values():
+        targets = group.get("targets") or []
+        if targets and "Linear" not in targets and (group.get("weights") or {}).get("num_bits"):
+            form = {"method": "compressed-tensors", "bits": float(group["weights"]["num_bits"])}
+            if (group["weights"].get("group_size") or 0) > 0:
+                form["group_size"] = group["weights"]["group_size"]
+            if group["weights"].get("type") == "float":
+                form["float"] = True
+            found.append({"modules": modules(targets), "format": form})
+            alone = True
+    by_algorithm = {}
+    for name, layer in (section.get("quantized_layers") or {}).items():
+        if layer.get("quant_algo"):
+            by_algorithm.setdefault(layer["quant_algo"].upper(), []).append(name)
+    for algorithm, names in sorted(by_algorithm.items()):
+        found.append({"modules": modules(names), "format": floats(algorithm)})
+        alone = section.get("quant_method") != "fp8"
+    if config.get("expert_dtype") == "fp4" and not found:
+        found.append({"modules": {"all": ["*experts*"]}, "format": floats("MXFP4")})
+    row = {"plain": plain, "groups": found, "groups_are_all": alone}
+    return {key: value for key, value in row.items() if value} or None
+
+
+def floats(algorithm):
+    if "FP4" not in algorithm:
+        return {"method": "modelopt", "bits": 8.0, "float": True}
+    if "MX" in algorithm:
+        return {"method": "mxfp4", "bits": 4.0, "group_size": 32, "float": True}
+    return {"method": "modelopt", "bits": 4.0, "group_size": 16, "float": True}
+
+
+def add_form(row, config, beside):
+    section = section_of(config, beside)
+    for key, value in (("quantization", quantization(section)), ("scheme", scheme(section, config))):
+        if value:
+            row[key] = value
+
+
 def sources(folder):
     found = {}
     if (folder / "SOURCE.md").exists():
@@ -149,9 +234,7 @@ def read_folder(folder, rows):
         config = json.loads(path.read_text())
         beside = path.parent / "hf_quant_config.json"
         row = {"source": named[name], "config": kept(config)}
-        form = quantization(config, json.loads(beside.read_text()) if beside.exists() else None)
-        if form:
-            row["quantization"] = form
+        add_form(row, config, json.loads(beside.read_text()) if beside.exists() else None)
         rows[name] = row
         found.add(name)
     return found
@@ -167,9 +250,7 @@ def read_typed(rows, from_folders):
             continue
         config = json.loads(config)
         row = {"source": source, "config": kept(config), **(json.loads(more[0]) if more else {})}
-        form = quantization(config, None)
-        if form:
-            row["quantization"] = form
+        add_form(row, config, None)
         rows[name] = row
 
 
@@ -188,6 +269,8 @@ def share(rows):
         shared = {"same_as": base, "source": row["source"]}
         if row.get("quantization") and row["quantization"] != rows[base].get("quantization"):
             shared["quantization"] = row["quantization"]
+        if row.get("scheme") and ("quantization" in shared or row["scheme"] != rows[base].get("scheme")):
+            shared["scheme"] = row["scheme"]
         rows[name] = shared
 
 
