@@ -94,6 +94,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| setting_count(v, "pipeline_parallel"), |v| setting_origin(v, "pipeline_parallel")),
     row("deployment.quantization", TEXT, OfDeployment, "the weight format asked for: auto, as-published, or a name",
         |v| text(v.deployment?.quantization.as_ref().map_or("auto", |fact| fact.value.name())), |v| origin(v.deployment?.quantization.as_ref())),
+    row("deployment.server", TEXT, OfDeployment, "what serves the model, where that goes by another name than its engine: nim, vllm-omni, ...",
+        |v| text(&v.deployment?.server.as_ref()?.value), |v| origin(v.deployment?.server.as_ref())),
     row("deployment.settings", LIST, OfDeployment, "ids of every setting that is declared, in order",
         |v| Some(words(v.deployment?.settings.iter().map(|(id, _)| id))), nowhere),
     row("deployment.tensor_parallel", COUNT, OfDeployment, "accelerators that each layer is split over",
@@ -118,6 +120,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(cache_name(v.estimate()?)), nowhere),
     row("estimate.certain_bytes", BYTES, Cell, "weights, KV cache and states: what is needed without any overhead",
         |v| bytes(certain(v.estimate()?)), nowhere),
+    row("estimate.draft_weights_bytes", BYTES, Cell, "one rank's share of a draft model that the catalog knows",
+        |v| bytes(draft_weights(v)?), |v| setting_origin(v, "draft_model")),
     row("estimate.host_bytes", BYTES, Cell, "weights and KV cache that the engine leaves in host memory",
         |v| bytes(v.estimate()?.host_bytes), nowhere),
     row("estimate.kv_budget_bytes", BYTES, Cell, "what the weights leave for KV cache and states; 0 when nothing",
@@ -300,6 +304,16 @@ fn unused_pool(view: &View<'_>) -> Option<f64> {
     let spare = estimate.max_concurrency? - estimate.max_sequences? as f64;
     let request = estimate.kv_cache_bytes as f64 / scenario.batch.max(1) as f64;
     (spare > 0.0).then_some(spare * request)
+}
+
+/// A draft model is split over the ranks as the model is (vLLM `draft_tensor_parallel_size` defaults to that size;
+/// `config/speculative.py`, 0.33).
+fn draft_weights(view: &View<'_>) -> Option<u64> {
+    let settings = &view.deployment?.settings;
+    let record = crate::model::catalog::record(settings.text("draft_model")?)?;
+    let (draft, _) = record.to_model(&record.name, crate::model::ModelSource::Catalog);
+    let (whole, _) = draft.published_bytes()?;
+    Some(whole / settings.count("tensor_parallel").unwrap_or(1).max(1))
 }
 
 /// `None` for models that keep no keys and values, or of which nobody knows what they keep.
