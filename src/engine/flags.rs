@@ -58,7 +58,8 @@ pub enum Kind {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flag {
-    /// Its spellings.
+    /// Its spellings; none for what only an environment variable sets.
+    #[serde(default)]
     pub names: Vec<String>,
     /// The setting it sets; none where oomlint has no use for it.
     #[serde(default)]
@@ -400,7 +401,7 @@ mod tests {
             );
             let mut names = BTreeSet::new();
             for flag in &table.flags {
-                assert!(!flag.names.is_empty());
+                assert!(!flag.names.is_empty() || flag.env.is_some());
                 for name in flag.names.iter().chain(&flag.negation) {
                     assert!(name.starts_with('-'), "{name}");
                     assert!(names.insert(table.key(name)), "{}: {name} twice", engine.name());

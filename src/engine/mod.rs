@@ -180,6 +180,8 @@ pub struct Reservation {
     /// without CUDA graphs. vLLM refuses to start with fewer than `max_sequences`
     /// (`config/compilation.py`, 0.33).
     pub state_slots: Option<u64>,
+    /// The same with the lowest overhead: more slots than this there cannot be.
+    pub state_slots_at_most: Option<u64>,
 }
 
 /// An estimate with its bounds. Bytes.

@@ -202,6 +202,7 @@ impl Plan for SglangPlan {
             max_concurrency: Some(pool as f64 / one as f64),
             max_sequences: None,
             state_slots: None,
+            state_slots_at_most: None,
         }
     }
 

@@ -104,6 +104,7 @@ impl Plan for TgiPlan {
             max_concurrency: Some(tokens as f64 / context.max(1) as f64),
             max_sequences: None,
             state_slots: None,
+            state_slots_at_most: None,
         }
     }
 

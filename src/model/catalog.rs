@@ -83,6 +83,11 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
+/// The name as its row writes it, where the catalog has a row of that name.
+pub fn written(name: &str) -> Option<&'static str> {
+    rows().get(&name.to_ascii_lowercase()).map(|(name, _)| *name)
+}
+
 /// The row of a checkpoint by its name, upper and lower case alike.
 pub fn record(name: &str) -> Option<Record> {
     chained(name, LONGEST_CHAIN)

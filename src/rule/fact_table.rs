@@ -10,10 +10,12 @@ use crate::fact::{Fact, Origin};
 use crate::machine::MachineKind;
 use crate::manifest::{Deployment, Format, WeightFormat};
 use crate::memory::MIB;
+use crate::memory::layout::{Cache, Reach};
 use crate::memory::recommend::HardwareCapabilities;
 use crate::model::Model;
 use crate::scenario::Estimate;
 
+use super::deployment_facts as deployment;
 use super::facts::Scope::{
     Deployment as OfDeployment, Manifest as OfManifest, Model as OfModel, Scenario as Cell,
 };
@@ -56,6 +58,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| Some(words(v.deployment?.args.iter().map(|fact| fact.value.as_str()))), |v| first(&v.deployment?.args)),
     row("deployment.chooses_offload", BOOL, OfDeployment, "true where arguments say what stays in host memory",
         |v| Some(Value::Bool(v.deployment?.settings.offload().is_some())), |v| origin(v.deployment?.settings.offload())),
+    row("deployment.context", TOKENS, OfDeployment, "longest declared context, else the model's maximum where the engine takes that",
+        |v| int(deployment::context(v)?), deployment::context_origin),
     row("deployment.data_parallel", COUNT, OfDeployment, "replicas that the engine runs side by side",
         |v| setting_count(v, "data_parallel"), |v| setting_origin(v, "data_parallel")),
     row("deployment.engine", TEXT, OfDeployment, "the engine's name; in oomlint's own format mlx where none is given",
@@ -74,6 +78,10 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| Some(Value::Bool(!v.deployment?.kv_cache.is_empty())), |v| first(&v.deployment?.kv_cache)),
     row("deployment.has_machine", BOOL, OfDeployment, "true where a machine is declared",
         |v| Some(Value::Bool(!v.deployment?.machines.is_empty())), |v| first(&v.deployment?.machines)),
+    row("deployment.host_memory_bytes", BYTES, OfDeployment, "host memory that the pod or container may use",
+        |v| bytes(v.deployment?.settings.count("host_memory_bytes")?), |v| setting_origin(v, "host_memory_bytes")),
+    row("deployment.host_reserved_bytes", BYTES, OfDeployment, "host memory that settings reserve: offloaded weights, swapped and tiered KV cache",
+        |v| bytes(deployment::host_reserved(v)?), deployment::host_reserved_origin),
     row("deployment.max_sequences", COUNT, OfDeployment, "sequences that the engine may run at once",
         |v| setting_count(v, "max_sequences"), |v| setting_origin(v, "max_sequences")),
     row("deployment.memory_fraction", RATIO, OfDeployment, "share of the memory that the engine may take",
@@ -86,10 +94,14 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| setting_count(v, "pipeline_parallel"), |v| setting_origin(v, "pipeline_parallel")),
     row("deployment.quantization", TEXT, OfDeployment, "the weight format asked for: auto, as-published, or a name",
         |v| Some(Value::Text(v.deployment?.weight_format().name().to_owned().into())), |v| origin(v.deployment?.quantization.as_ref())),
+    row("deployment.server", TEXT, OfDeployment, "what serves the model, where that goes by another name than its engine: nim, vllm-omni, ...",
+        |v| text(&v.deployment?.server.as_ref()?.value), |v| origin(v.deployment?.server.as_ref())),
     row("deployment.settings", LIST, OfDeployment, "ids of every setting that is declared, in order",
         |v| Some(words(v.deployment?.settings.iter().map(|(id, _)| id))), nowhere),
     row("deployment.tensor_parallel", COUNT, OfDeployment, "accelerators that each layer is split over",
         |v| setting_count(v, "tensor_parallel"), |v| setting_origin(v, "tensor_parallel")),
+    row("deployment.tokens_per_slot", TOKENS, OfDeployment, "llama.cpp: what each of several slots gets of the context, where they do not share it",
+        |v| int(deployment::tokens_per_slot(v)?), |v| setting_origin(v, "parallel")),
     row("deployment.unresolved", LIST, OfDeployment, "fields whose value is a variable or a placeholder",
         |v| Some(words(v.deployment?.unresolved.iter().map(String::as_str))), nowhere),
 
@@ -108,6 +120,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(cache_name(v.estimate()?)), nowhere),
     row("estimate.certain_bytes", BYTES, Cell, "weights, KV cache and states: what is needed without any overhead",
         |v| bytes(certain(v.estimate()?)), nowhere),
+    row("estimate.draft_weights_bytes", BYTES, Cell, "one rank's share of a draft model that the catalog knows",
+        |v| bytes(draft_weights(v)?), |v| setting_origin(v, "draft_model")),
     row("estimate.host_bytes", BYTES, Cell, "weights and KV cache that the engine leaves in host memory",
         |v| bytes(v.estimate()?.host_bytes), nowhere),
     row("estimate.kv_budget_bytes", BYTES, Cell, "what the weights leave for KV cache and states; 0 when nothing",
@@ -122,6 +136,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| bytes(v.machine?.memory_bytes.saturating_sub(wired_limit_mib(v)?.saturating_mul(MIB))), nowhere),
     row("estimate.max_concurrency", RATIO, Cell, "requests of this context that the engine's pool holds",
         |v| Some(Value::Double(v.estimate()?.max_concurrency?)), nowhere),
+    row("estimate.max_sequences", COUNT, Cell, "sequences that the engine would run at once, declared or by default",
+        |v| int(v.estimate()?.max_sequences?), |v| setting_origin(v, "max_sequences")),
     row("estimate.memory_bytes", BYTES, Cell, "memory of the accelerator",
         |v| bytes(v.estimate()?.memory_bytes), nowhere),
     row("estimate.over_bytes", BYTES, Cell, "how much more is needed than may be used; 0 when it fits",
@@ -138,6 +154,12 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| v.estimate().and_then(|e| bytes(e.usable_bytes.saturating_sub(certain(e)))), nowhere),
     row("estimate.state_bytes", BYTES, Cell, "recurrent states",
         |v| bytes(v.estimate()?.state_bytes), nowhere),
+    row("estimate.state_slots", COUNT, Cell, "vLLM: sequences whose recurrent states the pool has room for, where graphs insist on it",
+        |v| int(v.estimate()?.state_slots?), nowhere),
+    row("estimate.state_slots_at_most", COUNT, Cell, "the same with the lowest overhead",
+        |v| int(v.estimate()?.state_slots_at_most?), nowhere),
+    row("estimate.unused_pool_bytes", BYTES, Cell, "what the pool holds beyond as many requests of the context as the engine may run at once",
+        |v| Some(Value::Double(unused_pool(v)?)), nowhere),
     row("estimate.usable_bytes", BYTES, Cell, "what the engine may use of the accelerator",
         |v| bytes(v.estimate()?.usable_bytes), nowhere),
     row("estimate.weights_bytes", BYTES, Cell, "weights",
@@ -179,12 +201,16 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("manifest.path", TEXT, OfManifest, "the file's path",
         |v| Some(Value::Text(v.sources.get(v.manifest?.file)?.path().to_owned().into())), nowhere),
 
+    row("model.all_layers_slide", BOOL, OfModel, "true where every layer that keeps keys and values has a window",
+        |v| Some(Value::Bool(all_layers_slide(v.model?)?)), |v| origin(v.model?.dims.sliding_window.as_ref())),
     row("model.architecture", TEXT, OfModel, "the class that loads it",
         |v| text(&v.model?.architecture.as_ref()?.value), |v| origin(v.model?.architecture.as_ref())),
     row("model.assumption", TEXT, OfModel, "what was assumed to know it by its name; absent for a model that is known for certain",
         |v| text(v.model?.assumptions.first()?), nowhere),
     row("model.dtype", TEXT, OfModel, "element type of the unquantized weights",
         |v| text(v.model?.dtype.as_ref()?.value.name()), |v| origin(v.model?.dtype.as_ref())),
+    row("model.fp8_variant", TEXT, OfModel, "a published FP8 copy of this checkpoint, where the catalog has one",
+        |v| text(fp8_variant(v.model?)?), |v| origin(v.deployment?.model.as_ref())),
     row("model.head_dim", COUNT, OfModel, "elements of one attention head",
         |v| count(v.model?.dims.head_dim.as_ref()), |v| origin(v.model?.dims.head_dim.as_ref())),
     row("model.hidden_size", COUNT, OfModel, "width of the residual stream",
@@ -195,6 +221,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| count(longest_context(v.model?)), |v| origin(longest_context(v.model?))),
     row("model.max_context", TOKENS, OfModel, "longest context the model was made for",
         |v| count(v.model?.max_context.as_ref()), |v| origin(v.model?.max_context.as_ref())),
+    row("model.media_item_tokens", TOKENS, OfModel, "tokens of one image or clip that are scheduled in one step; absent where they may be split",
+        |v| int(media_item_tokens(v.model?)?), nowhere),
     row("model.model_type", TEXT, OfModel, "model_type of the text model",
         |v| text(&v.model?.model_type.as_ref()?.value), |v| origin(v.model?.model_type.as_ref())),
     row("model.name", TEXT, OfModel, "its name",
@@ -275,6 +303,60 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("solve.other_tensor_parallel_context", TOKENS, Cell, "largest context with that size",
         |v| positive(Some(v.scenario?.alternatives.as_ref()?.tensor_parallel?.1)), nowhere),
 ];
+
+/// Requests beyond those that the engine runs at once are never in the pool.
+fn unused_pool(view: &View<'_>) -> Option<f64> {
+    let (scenario, estimate) = (view.scenario?, view.estimate()?);
+    let spare = estimate.max_concurrency? - estimate.max_sequences? as f64;
+    let request = estimate.kv_cache_bytes as f64 / scenario.batch.max(1) as f64;
+    (spare > 0.0).then_some(spare * request)
+}
+
+/// A draft model is split over the ranks as the model is (vLLM `draft_tensor_parallel_size` defaults to that size;
+/// `config/speculative.py`, 0.33).
+fn draft_weights(view: &View<'_>) -> Option<u64> {
+    let settings = &view.deployment?.settings;
+    let record = crate::model::catalog::record(settings.text("draft_model")?)?;
+    let (draft, _) = record.to_model(&record.name, crate::model::ModelSource::Catalog);
+    let (whole, _) = draft.published_bytes()?;
+    Some(whole / settings.count("tensor_parallel").unwrap_or(1).max(1))
+}
+
+/// `None` for models that keep no keys and values, or of which nobody knows what they keep.
+fn all_layers_slide(model: &Model) -> Option<bool> {
+    let groups = &model.layout.as_ref().ok()?.groups;
+    let slides = |cache: &Cache| {
+        matches!(
+            cache,
+            Cache::Attention {
+                reach: Reach::Window(_),
+                ..
+            }
+        )
+    };
+    (!groups.is_empty()).then(|| groups.iter().all(|group| slides(&group.cache)))
+}
+
+/// The name that publishers give an FP8 copy, where the catalog knows one of that name.
+fn fp8_variant(model: &Model) -> Option<&'static str> {
+    if model.quantization.is_some() || !model.name.contains('/') {
+        return None;
+    }
+    crate::model::catalog::written(&format!("{}-FP8", model.name))
+}
+
+/// Models whose images attend both ways, so that vLLM schedules an item whole (`v1/core/encoder_cache_manager.py`,
+/// `compute_mm_encoder_budget`, 0.33): Gemma 3 with the tokens that config.json gives, Gemma 4 with those of a
+/// video, Whisper with the positions of its encoder.
+fn media_item_tokens(model: &Model) -> Option<u64> {
+    let key = |name: &str| model.config.as_ref()?.get(name)?.as_u64();
+    match model.architecture.as_ref()?.value.as_str() {
+        "Gemma3ForConditionalGeneration" => Some(key("mm_tokens_per_image").unwrap_or(256)),
+        "Gemma4ForConditionalGeneration" => Some(2496),
+        "WhisperForConditionalGeneration" => key("max_source_positions"),
+        _ => None,
+    }
+}
 
 fn longest_context(model: &Model) -> Option<&Fact<u64>> {
     model.longest_context.as_ref().or(model.max_context.as_ref())

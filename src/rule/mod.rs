@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod condition;
+mod deployment_facts;
 mod evaluate;
 mod fact_table;
 pub mod facts;

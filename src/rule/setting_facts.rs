@@ -137,7 +137,8 @@ pub fn setting_ids() -> &'static [SettingId] {
                 // A key of a JSON value has no type of its own.
                 let keys = flag.keys.values().map(|id| (id.as_str(), None));
                 for (id, typed_by) in whole.into_iter().chain(keys) {
-                    let name = flag.names.first().map_or("", String::as_str);
+                    let name = flag.names.first().or(flag.env.as_ref());
+                    let name = name.map_or("", String::as_str);
                     uses.entry(id).or_default().push(Use {
                         engine,
                         name,

@@ -156,6 +156,9 @@ pub(crate) fn estimate(weights: u64, kv: u64, usable: u64) -> Estimate {
         host_bytes: 0,
         kv_cache_tokens: None,
         max_concurrency: None,
+        max_sequences: None,
+        state_slots: None,
+        state_slots_at_most: None,
     }
 }
 

@@ -483,6 +483,9 @@ impl<'a> Bench<'a> {
             host_bytes: choice.plan.host_bytes(cell),
             kv_cache_tokens: reserved.kv_cache_tokens,
             max_concurrency: reserved.max_concurrency,
+            max_sequences: reserved.max_sequences,
+            state_slots: reserved.state_slots,
+            state_slots_at_most: reserved.state_slots_at_most,
         }
     }
 

@@ -83,6 +83,12 @@ pub struct Estimate {
     pub kv_cache_tokens: Option<u64>,
     /// Requests of this context that the pool holds.
     pub max_concurrency: Option<f64>,
+    /// Sequences that the engine would run at once, declared or by default.
+    pub max_sequences: Option<u64>,
+    /// Sequences whose recurrent states the pool has room for, where the engine insists on room for all.
+    pub state_slots: Option<u64>,
+    /// The same with the lowest overhead.
+    pub state_slots_at_most: Option<u64>,
 }
 
 /// The best quantization of a scenario, and whether it fits.

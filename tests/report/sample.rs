@@ -387,6 +387,9 @@ pub(crate) fn scenario(context: u64, kv_gib: u64, verdict: Verdict) -> Scenario 
             host_bytes: 0,
             kv_cache_tokens: Some(49_152),
             max_concurrency: Some(6.5),
+            max_sequences: None,
+            state_slots: None,
+            state_slots_at_most: None,
         }),
         recommended: Some(Recommended {
             needed_bytes: 0,

@@ -250,10 +250,13 @@ impl Plan for VllmPlan {
                     .into(),
             ),
         };
-        let available = usable_bytes
-            .saturating_sub(self.weights_bytes)
-            .saturating_sub(overhead.likely);
-        let num_blocks = available.checked_div(pool.bytes_per_block).unwrap_or(0);
+        let beside_weights = usable_bytes.saturating_sub(self.weights_bytes);
+        let blocks_in = |overhead: u64| {
+            let available = beside_weights.saturating_sub(overhead);
+            available.checked_div(pool.bytes_per_block).unwrap_or(0)
+        };
+        let num_blocks = blocks_in(overhead.likely);
+        let needs_slots = self.has_states && self.load.largest_graph > 0;
         // A model that caches nothing has no pool.
         let max_concurrency = (blocks > 0).then(|| num_blocks as f64 / blocks as f64);
         Reservation {
@@ -270,7 +273,8 @@ impl Plan for VllmPlan {
                 .map(|requests| self.printed_tokens(pool, num_blocks, requests, cell.context)),
             max_concurrency,
             max_sequences: Some(self.batches.sequences),
-            state_slots: (self.has_states && self.load.largest_graph > 0).then_some(num_blocks),
+            state_slots: needs_slots.then_some(num_blocks),
+            state_slots_at_most: needs_slots.then(|| blocks_in(overhead.low)),
         }
     }
 

@@ -26,6 +26,14 @@ pub(super) fn of_engine(
             continue;
         };
         match variable(environment, name) {
+            Some(Ok(value)) if flag.names.is_empty() => {
+                set(
+                    &mut invocation.settings,
+                    &mut invocation.unresolved,
+                    setting,
+                    value,
+                );
+            }
             Some(Ok(value)) => take(invocation, engine, flag, &value, sources),
             Some(Err(())) => invocation.unresolved.push(setting.clone()),
             None => {}
