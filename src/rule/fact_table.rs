@@ -58,6 +58,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| int(sharding_facts::accelerators_total(v.deployment?)?), accelerators_origin),
     row("deployment.args", LIST, OfDeployment, "the engine's own arguments, word by word",
         |v| Some(words(v.deployment?.args.iter().map(|fact| fact.value.as_str()))), |v| first(&v.deployment?.args)),
+    row("deployment.asks_for_accelerators", BOOL, OfDeployment, "true where it asks for at least one accelerator, or for all of the host's",
+        |v| Some(Value::Bool(v.deployment?.accelerators.count.is_some() && !v.deployment?.accelerators.is_cpu())), accelerators_origin),
     row("deployment.attention_ranks", COUNT, OfDeployment, "ranks that share the attention heads of a layer; absent where a size is a variable",
         |v| int(sharding_facts::attention_ranks(v.deployment?)?), |v| setting_origin(v, "tensor_parallel")),
     row("deployment.chooses_offload", BOOL, OfDeployment, "true where arguments say what stays in host memory",
@@ -115,6 +117,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("deployment.world_size", COUNT, OfDeployment, "accelerators that the engine's processes here need: tensor x pipeline x local data parallel; absent where one is a variable",
         |v| int(sharding_facts::world_size(v.deployment?)?), |v| setting_origin(v, "tensor_parallel").or_else(|| setting_origin(v, "pipeline_parallel")).or_else(|| setting_origin(v, "data_parallel"))),
 
+    row("engine.image", TEXT, OfDeployment, "the container image that the engine runs in, as written",
+        |v| text(&v.deployment?.image.as_ref()?.value), |v| origin(v.deployment?.image.as_ref())),
     row("engine.name", TEXT, OfDeployment, "the engine's name; in oomlint's own format mlx where none is given",
         |v| text(engine(v.deployment?)?.name()), |v| origin(v.deployment?.engine.as_ref())),
     row("engine.version", TEXT, OfDeployment, "the engine's release as written, where it can be read as one",

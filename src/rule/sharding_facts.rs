@@ -106,9 +106,8 @@ fn local_replicas(deployment: &Deployment, engine: Engine) -> Option<u64> {
             degree(deployment, "data_parallel_local")
         }
         Engine::Vllm if placed_elsewhere => Some(1),
-        Engine::Vllm => Some(replicas),
         Engine::Sglang if shares_ranks || nodes(deployment) > 1 => Some(1),
-        Engine::Sglang => Some(replicas),
+        Engine::Vllm | Engine::Sglang => Some(replicas),
         _ => Some(1),
     }
 }
@@ -275,8 +274,8 @@ const POOLING: [&str; 9] = [
 /// True where the class that loads the model pools.
 pub(super) fn is_pooling(model: &Model) -> Option<bool> {
     let architecture = &model.architecture.as_ref()?.value;
-    let pools = |end: &&str| architecture.ends_with(*end);
-    Some(POOLING.iter().any(|end| pools(&end)) || architecture.ends_with("RewardModel"))
+    let pools = |end: &str| architecture.ends_with(end);
+    Some(POOLING.iter().any(|end| pools(end)) || architecture.ends_with("RewardModel"))
 }
 
 /// True where the config has a vision tower.
