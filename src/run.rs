@@ -11,6 +11,7 @@ mod models;
 pub mod names;
 mod read;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -184,10 +185,11 @@ fn estimate(report: &mut Report, machines: &deploy::Machines, rules: &Rules) -> 
         })
         .collect();
     let built: Vec<Built> = subjects.par_iter().map(scenario::build).collect();
-    let mut findings: Vec<Finding> = subjects
+    let refused: Vec<Finding> = subjects
         .iter()
         .zip(&built)
         .flat_map(|(subject, built)| contradictions(subject, built))
+        .filter(|found| !judged_by_a_rule(found, &report.deployments))
         .collect();
     let scenarios: Vec<_> = built.into_iter().flat_map(|built| built.scenarios).collect();
     let subject = lint::Subject {
@@ -198,9 +200,21 @@ fn estimate(report: &mut Report, machines: &deploy::Machines, rules: &Rules) -> 
         scenarios: &scenarios,
         solver: Some(&Solver { subjects: &subjects }),
     };
-    findings.extend(lint::lint(&subject, rules, &lint::Selection::default()));
+    let mut findings = lint::lint(&subject, rules, &lint::Selection::default());
+    // A rule whose condition has spoken of a deployment says it with more words than the engine's refusal.
+    let told: BTreeSet<_> = findings.iter().map(|found| (found.deployment, found.rule.clone())).collect();
+    let untold = |found: &Finding| !told.contains(&(found.deployment, found.rule.clone()));
+    findings.extend(refused.into_iter().filter(untold));
     report.scenarios = scenarios;
     findings
+}
+
+/// A file that counts its accelerators has been judged by the rule's own condition, which knows of pods that the
+/// file does not count.
+fn judged_by_a_rule(found: &Finding, deployments: &[Deployed]) -> bool {
+    let deployed = found.deployment.and_then(|at| deployments.get(at));
+    &*found.rule == "world-size-exceeds-gpus"
+        && deployed.is_some_and(|deployed| deployed.deployment.accelerators.number().is_some())
 }
 
 fn deployed(items: Vec<deploy::Declaration>, models: &[Option<usize>]) -> Vec<Deployed> {
@@ -306,7 +320,7 @@ fn contradictions(subject: &Subject<'_>, built: &Built) -> Vec<Finding> {
         let primary = places.next().map_or(deployment.span, |(span, _)| span);
         let text = "this cannot start".to_owned();
         let mut finding = Finding::at(
-            "engine-contradiction",
+            found.rule,
             Severity::Error,
             format!(
                 "{} cannot serve this: {}",

@@ -61,6 +61,7 @@ fn too_few_accelerators(engine: Engine, request: &Request<'_>) -> Option<Contrad
         request.machine.name()
     );
     Some(Contradiction {
+        rule: "world-size-exceeds-gpus",
         message,
         settings: vec!["tensor_parallel", "pipeline_parallel"],
     })

@@ -189,6 +189,7 @@ impl Quantized {
         let mut wrong = Vec::new();
         let mut refuse = |message: String, setting| {
             wrong.push(Contradiction {
+                rule: Contradiction::GENERAL,
                 message,
                 settings: vec![setting, "kv_bits"],
             });

@@ -223,9 +223,16 @@ pub trait Plan: Send + Sync {
 /// Why an engine cannot run what was asked, whatever the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contradiction {
+    /// The rule that speaks: an id of `rules/`.
+    pub rule: &'static str,
     /// A sentence with the two facts that contradict.
     pub message: String,
     /// What is involved, first the one to point at: settings by their ids, or facts of the model by their paths
     /// (`model.num_heads`, `model.quantization`).
     pub settings: Vec<&'static str>,
+}
+
+impl Contradiction {
+    /// The rule of those that have none of their own.
+    pub const GENERAL: &'static str = "engine-contradiction";
 }

@@ -63,6 +63,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
     let given_type = settings.text("kv_cache_type").filter(|text| !text.is_empty());
     if let Some(text) = given_type.filter(|text| !matches!(*text, "f16" | "q8_0" | "q4_0")) {
         return Err(vec![Contradiction {
+            rule: "kv-cache-dtype-unsupported",
             message: format!("Ollama has no KV cache type `{text}`: f16, q8_0, q4_0"),
             settings: vec!["kv_cache_type"],
         }]);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use super::{Contradiction, Engine, KvType, Request};
+use super::{Contradiction, Engine, KvType, Request, Version};
 use crate::machine::MachineKind;
 use crate::model::{ModelSource, Quantization};
 
@@ -22,6 +22,9 @@ struct Row {
     /// The least compute capability of NVIDIA accelerators; absent where the engine never loads the format.
     #[serde(default)]
     min_capability: Option<String>,
+    /// The row holds for releases before this one; rows without it hold for all others, and where none is declared.
+    #[serde(default)]
+    before: Option<String>,
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "provenance, for readers of the catalog")
@@ -57,7 +60,14 @@ pub(super) fn weights(engine: Engine, request: &Request<'_>) -> Option<Contradic
     } else {
         (method_of(format), format!("{} weights", format.name()))
     };
-    let mine = |row: &&Row| row.engine == engine.name() && row.methods.iter().any(|known| known == method);
+    let release = |row: &Row| match (row.before.as_deref(), request.version) {
+        (None, _) => true,
+        (Some(before), Some(version)) => Version::parse(before).is_some_and(|before| version < before),
+        (Some(_), None) => false,
+    };
+    let mine = |row: &&Row| {
+        row.engine == engine.name() && row.methods.iter().any(|known| known == method) && release(row)
+    };
     let row = rows().iter().find(mine)?;
     let settings = vec![if published {
         "model.quantization"
@@ -66,6 +76,7 @@ pub(super) fn weights(engine: Engine, request: &Request<'_>) -> Option<Contradic
     }];
     let Some(least) = row.min_capability.as_deref() else {
         return Some(Contradiction {
+            rule: "mlx-or-foreign-checkpoint",
             message: format!("{} does not load {name} ({})", engine.name(), request.model.name),
             settings,
         });
@@ -76,6 +87,7 @@ pub(super) fn weights(engine: Engine, request: &Request<'_>) -> Option<Contradic
         .filter(|_| request.machine.kind == MachineKind::Nvidia)?;
     let needed = capability(least)?;
     ((major, minor) < needed).then(|| Contradiction {
+        rule: "quant-unsupported-on-gpu",
         message: format!(
             "{name} ({}) need compute capability {least}, {} has {major}.{minor}",
             request.model.name, request.machine.id
@@ -138,6 +150,7 @@ mod tests {
             assert!(Engine::parse(&row.engine).is_some(), "{}", row.engine);
             assert!(row.source.len() > 20, "{}", row.engine);
             assert!(row.min_capability.is_none_or(|text| capability(&text).is_some()));
+            assert!(row.before.is_none_or(|text| Version::parse(&text).is_some()));
         }
     }
 

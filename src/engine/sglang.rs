@@ -54,6 +54,7 @@ pub fn kv_contradiction(kv: KvType) -> Option<Contradiction> {
         KvType::Auto | KvType::F16 | KvType::Bf16 | KvType::Fp8 | KvType::Nvfp4
     );
     (!known).then(|| Contradiction {
+        rule: "kv-cache-dtype-unsupported",
         message: format!("SGLang has no KV cache of type {}", kv.name()),
         settings: vec!["kv_cache"],
     })

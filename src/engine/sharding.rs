@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
-use super::{Contradiction, Request};
+use super::{Contradiction, Engine, Request, Settings};
+use crate::machine::{Machine, MachineKind};
 use crate::memory::layout::Cache;
 use crate::model::census::{ExpertPadding, PartKind, Ranks, Split, Storage};
-use crate::model::{Component, Dtype};
+use crate::model::{Component, Dtype, Model};
 
 /// The degrees of parallelism; every one at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +164,7 @@ impl Sharding {
             _ => None,
         })?;
         Some(Contradiction {
+            rule: "kv-heads-not-divisible",
             message: format!(
                 "tensor parallelism {ranks} neither divides the {heads} KV heads of {} nor is a multiple of them",
                 request.model.name
@@ -204,6 +206,7 @@ impl Sharding {
             (uneven && storage.format_of(part) == Some(format)).then_some((input, ranks))
         })?;
         Some(Contradiction {
+            rule: if in_blocks { "block-quant-tp-misaligned" } else { "group-quant-tp-misaligned" },
             message: format!(
                 "split over {ranks} ranks, {inner} quantized rows of {} leave {} to each, which are no whole groups of \
                  {group}",
@@ -219,6 +222,7 @@ impl Sharding {
     fn uneven_heads(&self, request: &Request<'_>) -> Option<Contradiction> {
         let heads = request.model.dims.num_heads.as_ref()?.value;
         (heads > 0 && heads % self.attention != 0).then(|| Contradiction {
+            rule: "attention-heads-not-divisible",
             message: format!(
                 "tensor parallelism {} does not divide the {heads} attention heads of {}",
                 self.attention, request.model.name
@@ -236,6 +240,37 @@ fn storage<'r>(request: &Request<'r>) -> Storage<'r> {
         published: request.format == published.as_ref().map(|fact| &fact.value),
         ..Storage::plain(Dtype::Bfloat16)
     }
+}
+
+/// Why a model as published cannot be split as the settings say, whatever the machine.
+pub fn split_contradictions(engine: Engine, model: &Model, settings: &Settings) -> Vec<Contradiction> {
+    if !matches!(engine, Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm) {
+        return Vec::new();
+    }
+    // Nothing of a machine is looked at: how a model is split follows from the settings alone.
+    let anywhere = Machine {
+        id: String::new(),
+        kind: MachineKind::Other,
+        count: u64::MAX,
+        memory_bytes: u64::MAX,
+        runtime_memory_bytes: None,
+        unified_memory: false,
+        compute_capability: None,
+        working_set_bytes: None,
+        apple_generation: None,
+        macos: None,
+        bandwidth: None,
+        provenance: String::new(),
+    };
+    let request = Request {
+        model,
+        machine: &anywhere,
+        version: None,
+        settings,
+        weights_bytes: 0,
+        format: model.quantization.as_ref().map(|fact| &fact.value),
+    };
+    Sharding::of(&request).contradictions(&request)
 }
 
 #[cfg(test)]

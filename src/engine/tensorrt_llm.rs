@@ -38,6 +38,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
     let block = settings.count("tokens_per_block").unwrap_or(TOKENS_PER_BLOCK);
     if !block.is_power_of_two() {
         return Err(vec![Contradiction {
+            rule: Contradiction::GENERAL,
             message: format!("tokens per block is {block}, TensorRT-LLM takes powers of two"),
             settings: vec!["tokens_per_block"],
         }]);
@@ -74,6 +75,7 @@ pub fn kv_contradiction(kv: KvType) -> Option<Contradiction> {
         KvType::Auto | KvType::F16 | KvType::Bf16 | KvType::Fp8 | KvType::Int8 | KvType::Nvfp4
     );
     (!known).then(|| Contradiction {
+        rule: "kv-cache-dtype-unsupported",
         message: format!("TensorRT-LLM has no KV cache of type {}", kv.name()),
         settings: vec!["kv_cache"],
     })

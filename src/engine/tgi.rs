@@ -60,6 +60,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
 pub fn kv_contradiction(kv: KvType) -> Option<Contradiction> {
     let known = matches!(kv, KvType::Auto | KvType::F16 | KvType::Bf16 | KvType::Fp8);
     (!known).then(|| Contradiction {
+        rule: "kv-cache-dtype-unsupported",
         message: format!("TGI has no KV cache of type {}", kv.name()),
         settings: vec!["kv_cache"],
     })

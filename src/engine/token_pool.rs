@@ -52,6 +52,7 @@ pub(super) fn admitted<'a>(
         Ok(layout) if found.is_empty() => return Ok(layout),
         Ok(_) => {}
         Err(_) => found.push(Contradiction {
+            rule: Contradiction::GENERAL,
             message: format!("what the layers of {} cache is not known", request.model.name),
             settings: Vec::new(),
         }),

@@ -35,6 +35,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
         None => model.dtype.as_ref().map(|fact| fact.value),
         Some(text) => Some(Dtype::parse(text).ok_or_else(|| {
             vec![Contradiction {
+                rule: Contradiction::GENERAL,
                 message: format!("`{text}` is not a dtype of PyTorch"),
                 settings: vec!["dtype"],
             }]
@@ -76,6 +77,7 @@ fn implementation(settings: &Settings) -> Result<(Implementation, Vec<String>), 
         }
         Some(name) => {
             return Err(vec![Contradiction {
+                rule: Contradiction::GENERAL,
                 message: format!(
                     "transformers has no cache implementation `{name}`: dynamic, static, quantized, offloaded"
                 ),

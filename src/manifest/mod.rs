@@ -331,6 +331,8 @@ pub struct Deployment {
     pub server: Option<Fact<String>>,
     /// The engine's release, as written.
     pub engine_version: Option<Fact<String>>,
+    /// The container image that it runs in, as written.
+    pub image: Option<Fact<String>>,
     /// Directory, GGUF file or hub name, as written.
     pub model: Option<Fact<String>>,
     /// Other names of the model that the file holds (a download beside the server, the served name, the host side of
@@ -370,6 +372,7 @@ impl Deployment {
             engine: None,
             server: None,
             engine_version: None,
+            image: None,
             model: None,
             model_hints: Vec::new(),
             machines: Vec::new(),

@@ -12,11 +12,14 @@ use rayon::prelude::*;
 
 use super::index::ShardIndex;
 use super::safetensors::{self, Header, Tensor};
-use super::text::{self, CONFIG_INCOMPLETE, FILE_UNREADABLE};
+use super::text::{self, FILE_UNREADABLE};
 use super::weights::{self, Reading};
 use super::{Parameters, Weights, pointer};
 use crate::finding::{Finding, Label, Severity};
 use crate::source::Sources;
+
+const SHARD_MISSING: &str = "shard-missing";
+const LFS_POINTER_WEIGHTS: &str = "lfs-pointer-weights";
 
 /// What a directory's weight files tell.
 #[derive(Debug, Default)]
@@ -358,14 +361,17 @@ fn weigh_shards(
 ) {
     let read = |name: &String| read_shard(&directory.path.join(name), &directory.display(name));
     let outcomes: Vec<Outcome> = set.shards.par_iter().map(read).collect();
-    let (mut tensors, mut absent) = (Vec::new(), Vec::new());
+    let (mut tensors, mut absent, mut pointed) = (Vec::new(), Vec::new(), Vec::new());
     let (mut pointers, mut unusable) = (None, false);
     for (name, outcome) in set.shards.iter().zip(outcomes) {
         weighed.findings.extend(outcome.finding);
         weighed.bytes_read += outcome.bytes_read;
         match outcome.shard {
             Shard::Header(header) => tensors.extend(header.tensors),
-            Shard::Pointer(size) => pointers = Some(size.saturating_add(pointers.unwrap_or(0))),
+            Shard::Pointer(size) => {
+                pointers = Some(size.saturating_add(pointers.unwrap_or(0)));
+                pointed.push(name.as_str());
+            }
             Shard::Absent => absent.push(name.as_str()),
             Shard::Unusable => unusable = true,
         }
@@ -375,6 +381,10 @@ fn weigh_shards(
         weighed
             .findings
             .push(incomplete(sources, directory, set, &absent));
+    }
+    // A repository with pointers alone is a clone that was never meant to serve: their size lines are enough.
+    if !tensors.is_empty() {
+        weighed.findings.extend(half_fetched(directory, &pointed, set.shards.len()));
     }
     if unusable || !absent.is_empty() {
         weighed.weights = from_index(set.index.as_ref());
@@ -418,6 +428,18 @@ fn with_pointers(tensors: &[Tensor], pointer_bytes: u64) -> Weights {
     }
 }
 
+/// Real weight files beside pointers to others: the fetch of the large files stopped half-way.
+fn half_fetched(directory: &Directory<'_>, pointed: &[&str], total: usize) -> Option<Finding> {
+    let first = pointed.first()?;
+    let message = format!(
+        "{} of {total} weight files are git-LFS pointers, `{first}` for one: engines take them for safetensors and \
+         stop with HeaderTooLarge",
+        pointed.len()
+    );
+    let finding = Finding::about(LFS_POINTER_WEIGHTS, Severity::Error, message, directory.display(first));
+    Some(finding.with_help("`git lfs pull` in this directory, or download the model again"))
+}
+
 fn incomplete(sources: &Sources, directory: &Directory<'_>, set: &Set, absent: &[&str]) -> Finding {
     const NAMED: usize = 3;
     let named = absent
@@ -447,8 +469,8 @@ fn incomplete(sources: &Sources, directory: &Directory<'_>, set: &Set, absent: &
         Some(Label { span, text })
     });
     let finding = match place {
-        Some(label) => Finding::at(CONFIG_INCOMPLETE, Severity::Warning, message, label),
-        None => Finding::about(CONFIG_INCOMPLETE, Severity::Warning, message, directory.display),
+        Some(label) => Finding::at(SHARD_MISSING, Severity::Error, message, label),
+        None => Finding::about(SHARD_MISSING, Severity::Error, message, directory.display),
     };
     finding.with_help(help)
 }

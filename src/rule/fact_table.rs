@@ -20,7 +20,7 @@ use super::facts::Scope::{
     Deployment as OfDeployment, Manifest as OfManifest, Model as OfModel, Scenario as Cell,
 };
 use super::facts::{FactDefinition, Kind, Place, Read, Scope, Source, Unit, Value, View};
-use super::units;
+use super::{sharding_facts, units};
 
 /// The most items of a list that rules see: a condition may go through a list inside a list.
 const MAX_ITEMS: usize = 1000;
@@ -54,8 +54,16 @@ const fn row(
 /// Every fact that rules may name.
 #[rustfmt::skip]
 pub(super) static FACTS: &[FactDefinition] = &[
+    row("deployment.accelerators", COUNT, OfDeployment, "accelerators of one pod, container or node; absent where all of the host's are asked for",
+        |v| int(sharding_facts::accelerators(v.deployment?)?), accelerators_origin),
+    row("deployment.accelerators_total", COUNT, OfDeployment, "those of all the pods or nodes that serve one copy together",
+        |v| int(sharding_facts::accelerators_total(v.deployment?)?), accelerators_origin),
     row("deployment.args", LIST, OfDeployment, "the engine's own arguments, word by word",
         |v| Some(words(v.deployment?.args.iter().map(|fact| fact.value.as_str()))), |v| first(&v.deployment?.args)),
+    row("deployment.asks_for_accelerators", BOOL, OfDeployment, "true where it asks for at least one accelerator, or for all of the host's",
+        |v| Some(Value::Bool(v.deployment?.accelerators.count.is_some() && !v.deployment?.accelerators.is_cpu())), accelerators_origin),
+    row("deployment.attention_ranks", COUNT, OfDeployment, "ranks that share the attention heads of a layer; absent where a size is a variable",
+        |v| int(sharding_facts::attention_ranks(v.deployment?)?), |v| setting_origin(v, "tensor_parallel")),
     row("deployment.chooses_offload", BOOL, OfDeployment, "true where arguments say what stays in host memory",
         |v| Some(Value::Bool(v.deployment?.settings.offload().is_some())), |v| origin(v.deployment?.settings.offload())),
     row("deployment.context", TOKENS, OfDeployment, "longest declared context, else the model's maximum where the engine takes that",
@@ -82,6 +90,10 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| bytes(v.deployment?.settings.count("host_memory_bytes")?), |v| setting_origin(v, "host_memory_bytes")),
     row("deployment.host_reserved_bytes", BYTES, OfDeployment, "host memory that settings reserve: offloaded weights, swapped and tiered KV cache",
         |v| bytes(deployment::host_reserved(v)?), deployment::host_reserved_origin),
+    row("deployment.joins_uncounted_pods", BOOL, OfDeployment, "true where words of the declaration say that pods which it does not count take part (Ray, a launcher)",
+        |v| Some(Value::Bool(sharding_facts::joins_uncounted_pods(v)?)), nowhere),
+    row("deployment.kv_copies", COUNT, OfDeployment, "times that every token is stored over the ranks: attention ranks for each KV head; 1 where none is repeated",
+        |v| int(sharding_facts::kv_copies(v)?), |v| setting_origin(v, "tensor_parallel")),
     row("deployment.max_sequences", COUNT, OfDeployment, "sequences that the engine may run at once",
         |v| setting_count(v, "max_sequences"), |v| setting_origin(v, "max_sequences")),
     row("deployment.memory_fraction", RATIO, OfDeployment, "share of the memory that the engine may take",
@@ -90,21 +102,33 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(&v.deployment?.model.as_ref()?.value), |v| origin(v.deployment?.model.as_ref())),
     row("deployment.name", TEXT, OfDeployment, "its name",
         |v| text(&v.deployment?.name.value), |v| origin(Some(&v.deployment?.name))),
+    row("deployment.nodes", COUNT, OfDeployment, "pods or nodes that serve one copy together, 1 where none are declared",
+        |v| int(sharding_facts::nodes(v.deployment?)), |v| setting_origin(v, "nodes")),
     row("deployment.pipeline_parallel", COUNT, OfDeployment, "stages that the layers are split into",
         |v| setting_count(v, "pipeline_parallel"), |v| setting_origin(v, "pipeline_parallel")),
     row("deployment.quantization", TEXT, OfDeployment, "the weight format asked for: auto, as-published, or a name",
         |v| Some(Value::Text(v.deployment?.weight_format().name().to_owned().into())), |v| origin(v.deployment?.quantization.as_ref())),
     row("deployment.server", TEXT, OfDeployment, "what serves the model, where that goes by another name than its engine: nim, vllm-omni, ...",
-        |v| text(&v.deployment?.server.as_ref()?.value), |v| origin(v.deployment?.server.as_ref())),
+        |v| text(v.deployment?.quantization.as_ref().map_or("auto", |fact| fact.value.name())), |v| origin(v.deployment?.quantization.as_ref())),
     row("deployment.settings", LIST, OfDeployment, "ids of every setting that is declared, in order",
         |v| Some(words(v.deployment?.settings.iter().map(|(id, _)| id))), nowhere),
+    row("deployment.suitable_tensor_parallel", TEXT, OfDeployment, "the tensor-parallel sizes that the heads of the model and the accelerators allow, in words",
+        |v| Some(Value::Text(sharding_facts::suitable_words(v)?.into())), nowhere),
+    row("deployment.suitable_tensor_parallel_below", COUNT, OfDeployment, "the largest of those that is no more than the declared size",
+        |v| int(sharding_facts::largest_suitable(v)?), nowhere),
     row("deployment.tensor_parallel", COUNT, OfDeployment, "accelerators that each layer is split over",
         |v| setting_count(v, "tensor_parallel"), |v| setting_origin(v, "tensor_parallel")),
     row("deployment.tokens_per_slot", TOKENS, OfDeployment, "llama.cpp: what each of several slots gets of the context, where they do not share it",
         |v| int(deployment::tokens_per_slot(v)?), |v| setting_origin(v, "parallel")),
+    row("deployment.uneven_kv_heads", COUNT, OfDeployment, "KV heads that the attention ranks neither divide nor are a multiple of; absent where all is even",
+        |v| int(sharding_facts::uneven_kv_heads(v)?), |v| setting_origin(v, "tensor_parallel")),
     row("deployment.unresolved", LIST, OfDeployment, "fields whose value is a variable or a placeholder",
         |v| Some(words(v.deployment?.unresolved.iter().map(String::as_str))), nowhere),
+    row("deployment.world_size", COUNT, OfDeployment, "accelerators that the engine's processes here need: tensor x pipeline x local data parallel; absent where one is a variable",
+        |v| int(sharding_facts::world_size(v.deployment?)?), |v| setting_origin(v, "tensor_parallel").or_else(|| setting_origin(v, "pipeline_parallel")).or_else(|| setting_origin(v, "data_parallel"))),
 
+    row("engine.image", TEXT, OfDeployment, "the container image that the engine runs in, as written",
+        |v| text(&v.deployment?.image.as_ref()?.value), |v| origin(v.deployment?.image.as_ref())),
     row("engine.name", TEXT, OfDeployment, "the engine's name; in oomlint's own format mlx where none is given",
         |v| text(engine(v.deployment?)?.name()), |v| origin(v.deployment?.engine.as_ref())),
     row("engine.version", TEXT, OfDeployment, "the engine's release as written, where it can be read as one",
@@ -169,6 +193,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
 
     row("machine.apple_generation", COUNT, Cell, "Apple: the number after the M",
         |v| int(v.machine?.apple_generation?.into()), machine_origin),
+    row("machine.capability", TEXT, Cell, "CUDA compute capability in words: 7.0",
+        |v| v.machine?.compute_capability.map(|(major, minor)| Value::Text(format!("{major}.{minor}").into())), machine_origin),
     row("machine.compute_capability", RATIO, Cell, "CUDA compute capability, such as 8.9",
         |v| v.machine?.compute_capability.map(|(major, minor)| Value::Double(f64::from(major) + f64::from(minor) / 10.0)), machine_origin),
     row("machine.count", COUNT, Cell, "how many accelerators",
@@ -211,12 +237,22 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(v.model?.dtype.as_ref()?.value.name()), |v| origin(v.model?.dtype.as_ref())),
     row("model.fp8_variant", TEXT, OfModel, "a published FP8 copy of this checkpoint, where the catalog has one",
         |v| text(fp8_variant(v.model?)?), |v| origin(v.deployment?.model.as_ref())),
+    row("model.has_recurrent_layers", BOOL, OfModel, "true for layers that keep a state of fixed size",
+        |v| Some(Value::Bool(sharding_facts::has_recurrent_layers(v.model?)?)), nowhere),
     row("model.head_dim", COUNT, OfModel, "elements of one attention head",
         |v| count(v.model?.dims.head_dim.as_ref()), |v| origin(v.model?.dims.head_dim.as_ref())),
     row("model.hidden_size", COUNT, OfModel, "width of the residual stream",
         |v| count(v.model?.dims.hidden_size.as_ref()), |v| origin(v.model?.dims.hidden_size.as_ref())),
+    row("model.intermediate_size", COUNT, OfModel, "width of a dense feed-forward layer, as config.json gives it",
+        |v| int(sharding_facts::config_count(v.model?, &["intermediate_size", "ffn_dim", "n_inner"])?), nowhere),
     row("model.is_assumed", BOOL, OfModel, "true where the model is known only by what its name says, so that nothing about it is certain",
         |v| Some(Value::Bool(!v.model?.assumptions.is_empty())), nowhere),
+    row("model.is_gguf", BOOL, OfModel, "true for a GGUF file",
+        |v| Some(Value::Bool(v.model?.source == crate::model::ModelSource::Gguf)), nowhere),
+    row("model.is_mla", BOOL, OfModel, "true where one latent is cached for all heads",
+        |v| Some(Value::Bool(sharding_facts::is_mla(v.model?)?)), nowhere),
+    row("model.is_pooling", BOOL, OfModel, "true where the class that loads it pools instead of generating",
+        |v| Some(Value::Bool(sharding_facts::is_pooling(v.model?)?)), |v| origin(v.model?.architecture.as_ref())),
     row("model.longest_context", TOKENS, OfModel, "longest context that engines accept; more than `model.max_context` under LongRoPE",
         |v| count(longest_context(v.model?)), |v| origin(longest_context(v.model?))),
     row("model.max_context", TOKENS, OfModel, "longest context the model was made for",
@@ -225,6 +261,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| int(media_item_tokens(v.model?)?), nowhere),
     row("model.model_type", TEXT, OfModel, "model_type of the text model",
         |v| text(&v.model?.model_type.as_ref()?.value), |v| origin(v.model?.model_type.as_ref())),
+    row("model.moe_intermediate_size", COUNT, OfModel, "width of one expert, as config.json gives it",
+        |v| int(sharding_facts::config_count(v.model?, &["moe_intermediate_size"])?), nowhere),
     row("model.name", TEXT, OfModel, "its name",
         |v| text(&v.model?.name), |v| origin(v.deployment?.model.as_ref())),
     row("model.num_experts", COUNT, OfModel, "routed experts",
@@ -243,8 +281,20 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| text(&v.model?.path), nowhere),
     row("model.quantization", TEXT, OfModel, "how the published weights are quantized; absent where they are not",
         |v| Some(Value::Text(v.model?.quantization.as_ref()?.value.name().into())), |v| origin(v.model?.quantization.as_ref())),
+    row("model.quantization_bits", RATIO, OfModel, "bits of one published quantized weight, scales not counted",
+        |v| Some(Value::Double(v.model?.quantization.as_ref()?.value.bits)), |v| origin(v.model?.quantization.as_ref())),
+    row("model.quantization_group_size", COUNT, OfModel, "weights that share a scale",
+        |v| int(v.model?.quantization.as_ref()?.value.group_size?), |v| origin(v.model?.quantization.as_ref())),
+    row("model.quantization_method", TEXT, OfModel, "quant_method of the published weights: awq, gptq, fp8, ...; absent where only the model's name tells",
+        |v| text(&sharding_facts::stated_quantization(v.model?)?.method), |v| origin(v.model?.quantization.as_ref())),
+    row("model.sharded_kv_heads", COUNT, OfModel, "the most KV heads of any layer",
+        |v| int(sharding_facts::sharded_kv_heads(v.model?)?), |v| origin(v.model?.dims.num_kv_heads.as_ref())),
     row("model.sliding_window", TOKENS, OfModel, "the window of its sliding layers",
         |v| count(v.model?.dims.sliding_window.as_ref()), |v| origin(v.model?.dims.sliding_window.as_ref())),
+    row("model.vision", BOOL, OfModel, "true where config.json has a vision tower",
+        |v| Some(Value::Bool(sharding_facts::has_vision(v.model?)?)), nowhere),
+    row("model.weight_block_size", COUNT, OfModel, "rows, and columns, of a block of FP8 weights that shares a scale",
+        |v| int(sharding_facts::weight_block(v.model?)?), |v| origin(v.model?.quantization.as_ref())),
     row("model.weight_bytes", BYTES, OfModel, "bytes of the published weights",
         |v| bytes(v.model?.weights.bytes?), nowhere),
     row("model.weight_bytes_exact", BOOL, OfModel, "true where those bytes come from headers, an index or pointer files",
@@ -443,6 +493,11 @@ fn chosen<'a, T: PartialEq>(declared: &'a [Fact<T>], value: &T) -> Option<&'a Or
         [only] => Some(&only.origin),
         _ => origin(same),
     }
+}
+
+/// Where the accelerators of a pod are counted.
+fn accelerators_origin<'a>(view: &View<'a>) -> Option<&'a Origin> {
+    origin(view.deployment?.accelerators.count.as_ref())
 }
 
 /// Where the deployment names the machine.

@@ -14,6 +14,7 @@ mod file;
 mod load;
 pub mod page;
 pub mod setting_facts;
+mod sharding_facts;
 pub mod template;
 #[cfg(test)]
 mod tests;

@@ -559,6 +559,7 @@ fn check_settings(settings: &Settings) -> Vec<Contradiction> {
         if !KvType::parse(text).is_some_and(|kind| KV_TYPES.contains(&kind)) {
             let names: Vec<_> = KV_TYPES.iter().map(|kind| ggml_name(*kind)).collect();
             wrong.push(Contradiction {
+                rule: "kv-cache-dtype-unsupported",
                 message: format!("llama.cpp has no cache type `{text}`: {}", names.join(", ")),
                 settings: vec![id],
             });
@@ -566,12 +567,14 @@ fn check_settings(settings: &Settings) -> Vec<Contradiction> {
     }
     if let Some(slots) = settings.count("parallel").filter(|slots| *slots > MOST_SEQUENCES) {
         wrong.push(Contradiction {
+            rule: Contradiction::GENERAL,
             message: format!("llama.cpp runs at most {MOST_SEQUENCES} sequences at once, not {slots}"),
             settings: vec!["parallel"],
         });
     }
     if settings.text("split_mode") == Some("tensor") && settings.flag("flash_attention") == Some(false) {
         wrong.push(Contradiction {
+            rule: Contradiction::GENERAL,
             message: "split mode `tensor` needs flash attention, which is switched off".to_owned(),
             settings: vec!["split_mode", "flash_attention"],
         });
@@ -611,6 +614,7 @@ pub fn check_types(
         .any(|group| matches!(group.cache, Cache::Latent { .. }));
     if is_latent && key != value {
         wrong.push(Contradiction {
+            rule: "llama-kv-block-mismatch",
             message: format!(
                 "the model keeps one latent for keys and values, so their types must be the same, not {} and {}",
                 ggml_name(key),
@@ -621,6 +625,7 @@ pub fn check_types(
     }
     if off && value.block().0 > 1 {
         wrong.push(Contradiction {
+            rule: "llama-quantized-v-needs-flash-attn",
             message: format!(
                 "values in {} need flash attention, which is switched off",
                 ggml_name(value)
@@ -650,6 +655,7 @@ fn check_blocks(layout: &Layout, key: KvType, value: KvType) -> Option<Contradic
         }
     })?;
     Some(Contradiction {
+        rule: "llama-kv-block-mismatch",
         message: format!(
             "{} stores blocks of {} elements, which do not divide the {dim} elements of a head",
             ggml_name(kind),

@@ -76,6 +76,7 @@ pub fn plan(request: &Request<'_>) -> Result<Box<dyn Plan>, Vec<Contradiction>> 
     let mut contradictions = refusals::contradictions(request, &sharding);
     let Ok(layout) = &request.model.layout else {
         contradictions.push(Contradiction {
+            rule: Contradiction::GENERAL,
             message: format!("what the layers of {} cache is not known", request.model.name),
             settings: Vec::new(),
         });
@@ -209,6 +210,7 @@ impl VllmPlan {
             Ungroupable::WindowsDiffer => format!("{manager} has windows of different sizes"),
         };
         Some(Contradiction {
+            rule: Contradiction::GENERAL,
             message,
             settings: vec!["hybrid_kv_cache_manager"],
         })

@@ -22,6 +22,7 @@ pub(super) fn contradictions(request: &Request<'_>, sharding: &Sharding) -> Vec<
 fn memory_fraction(request: &Request<'_>) -> Option<Contradiction> {
     let fraction = request.settings.number("memory_fraction")?;
     (fraction <= 0.0 || fraction > 1.0).then(|| Contradiction {
+        rule: Contradiction::GENERAL,
         message: format!("the memory fraction is {fraction}, vLLM takes more than 0 and at most 1"),
         settings: vec!["memory_fraction"],
     })
@@ -58,6 +59,7 @@ fn context_ranks(request: &Request<'_>, sharding: &Sharding) -> Option<Contradic
         }
     };
     Some(Contradiction {
+        rule: "context-parallel-invalid",
         message: format!("decode context parallelism {ranks} {reason}"),
         settings: vec!["decode_context_parallel", "tensor_parallel"],
     })
@@ -101,6 +103,7 @@ pub(super) fn kv_type(request: &Request<'_>, kv: KvType) -> Option<Contradiction
         _ => return None,
     };
     Some(Contradiction {
+        rule: "kv-cache-dtype-unsupported",
         message,
         settings: vec!["kv_cache"],
     })
