@@ -13,6 +13,7 @@ mod file;
 mod load;
 pub mod page;
 pub mod setting_facts;
+mod surrounding_facts;
 pub mod template;
 #[cfg(test)]
 mod tests;

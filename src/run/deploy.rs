@@ -86,6 +86,7 @@ pub(super) fn collect(manifests: &Manifests, settings: &Settings, sources: &Sour
             }
         }
     }
+    super::shared::add_up(&mut all.items);
     all
 }
 
