@@ -13,6 +13,7 @@ use crate::source::Span;
 
 /// A container.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says what its reader could not see")]
 pub struct Container {
     /// Its name.
     pub name: Fact<String>,

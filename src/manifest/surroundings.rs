@@ -132,6 +132,33 @@ pub fn keep(found: &mut Settings, id: &str, value: impl Display, origin: &Origin
     );
 }
 
+/// Kinds whose controllers make pods exactly as they are written. Others put presets, volumes and probes of their own
+/// beneath (KServe's LLMInferenceService mounts /dev/shm), so that what is not said there means nothing.
+const PLAIN: [&str; 14] = [
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "Pod",
+    "Job",
+    "CronJob",
+    "LeaderWorkerSet",
+    "Rollout",
+    "JobSet",
+    "RoleBasedGroup",
+    "StormService",
+    "RoleSet",
+    "PodSet",
+];
+
+/// Forgets what follows from nothing being said, where a controller may say it.
+pub fn settle(found: &mut Settings) {
+    let plain = found.text("owner").is_some_and(|owner| PLAIN.contains(&owner));
+    if !plain && found.text("platform") != Some("compose") {
+        found.retain(|_, fact| fact.is_declared());
+    }
+}
+
 fn is_known(id: &str) -> bool {
     catalog().facts.iter().any(|row| row.id == id)
 }

@@ -206,3 +206,47 @@ fn volumes(service: &Service<'_>, project: &Project<'_>, container: &mut Contain
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::fixtures::deployments;
+
+    fn known(keys: &str, id: &str) -> Option<String> {
+        let text = format!(
+            "services:\n  chat:\n    image: vllm/vllm-openai:v0.11.0\n    command: --model a/b\n    {keys}\n"
+        );
+        let found = deployments("compose.yaml", &text);
+        found.first()?.surroundings.text(id).map(str::to_owned)
+    }
+
+    #[test]
+    fn only_ports_on_every_address_are_published_to_the_network() {
+        assert_eq!(
+            known("ports: [\"80:8000\"]", "host_port").as_deref(),
+            Some("80:8000")
+        );
+        assert_eq!(known("ports: [\"127.0.0.1:80:8000\"]", "host_port"), None);
+        assert_eq!(
+            known(
+                "ports: [{published: 80, target: 8000, host_ip: 127.0.0.1}]",
+                "host_port"
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn numbers_inside_of_a_container_are_no_devices_of_the_host() {
+        let reserved = "gpus: [{driver: nvidia, device_ids: [\"2\"]}]";
+        assert_eq!(known(reserved, "pinned_devices").as_deref(), Some("2"));
+        let narrowed = format!("{reserved}\n    environment: {{CUDA_VISIBLE_DEVICES: \"0\"}}");
+        assert_eq!(known(&narrowed, "pinned_devices"), None);
+    }
+
+    #[test]
+    fn docker_gives_64_mib_of_shared_memory() {
+        assert_eq!(known("restart: always", "shm_bytes").as_deref(), Some("67108864"));
+        assert_eq!(known("shm_size: 2g", "shm_bytes").as_deref(), Some("2147483648"));
+        assert_eq!(known("ipc: host", "ipc_host").as_deref(), Some("true"));
+    }
+}

@@ -26,10 +26,9 @@ pub(super) fn read(spec: Node<'_>, node: Node<'_>, input: &Input<'_>, container:
         let always = |item: &Node<'_>| item.get("restartPolicy").and_then(Node::text) == Some("Always");
         list.items().filter(always).count()
     });
-    found.set("platform", Fact::derived("kubernetes".to_owned(), place));
-    match place {
-        Some(place) => put(&mut found, "containers", stay + sidecars, place),
-        None => derive(&mut found, "containers", stay + sidecars, []),
+    if let Some(place) = place {
+        put(&mut found, "platform", "kubernetes", place);
+        put(&mut found, "containers", stay + sidecars, place);
     }
     resources(spec, node, &mut found);
     shared_memory(spec, container, &mut found);
@@ -572,4 +571,59 @@ fn sets(spec: Node<'_>, variable: &str) -> bool {
     containers
         .flat_map(|container| container.get("env").into_iter().flat_map(Node::items))
         .any(|entry| entry.get("name").and_then(Node::text) == Some(variable))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::fixtures::deployments;
+
+    fn pod(rest: &str) -> String {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: chat}}\nspec:\n  replicas: 4\n  template:\n    spec:\n\
+             {rest}"
+        )
+    }
+
+    fn known(text: &str, id: &str) -> Option<String> {
+        let found = deployments("x.yaml", text);
+        found.first()?.surroundings.text(id).map(str::to_owned)
+    }
+
+    const ENGINE: &str = "      containers:\n      - name: e\n        image: vllm/vllm-openai:v0.11.0\n        args: [--model, a/b]\n";
+
+    #[test]
+    fn a_probe_without_numbers_has_those_of_kubernetes() {
+        let text = pod(&format!(
+            "{ENGINE}        livenessProbe: {{httpGet: {{path: /health, port: 8000}}}}\n"
+        ));
+        assert_eq!(known(&text, "liveness_budget_seconds").as_deref(), Some("30"));
+        assert_eq!(known(&text, "liveness_timeout_seconds").as_deref(), Some("1"));
+        assert_eq!(known(&text, "startup_budget_seconds"), None);
+    }
+
+    #[test]
+    fn shares_of_an_update_are_rounded_as_kubernetes_rounds_them() {
+        let text = pod(&format!(
+            "{ENGINE}        resources: {{limits: {{nvidia.com/gpu: 2}}}}\n"
+        ));
+        assert_eq!(known(&text, "surge_pods").as_deref(), Some("1"));
+        assert_eq!(known(&text, "unavailable_pods").as_deref(), Some("1"));
+        assert_eq!(known(&text, "surge_gpus").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn variables_of_a_secret_leave_the_token_open() {
+        let open = pod(&format!(
+            "{ENGINE}        envFrom: [{{secretRef: {{name: hub}}}}]\n"
+        ));
+        assert_eq!(known(&open, "hf_token"), None);
+        assert_eq!(known(&pod(ENGINE), "hf_token").as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn a_templated_port_is_not_known() {
+        let text = ENGINE.replace("[--model, a/b]", "[--model, a/b, --port, \"$(PORT)\"]");
+        assert_eq!(known(&pod(&text), "listen_port"), None);
+        assert_eq!(known(&pod(ENGINE), "listen_port").as_deref(), Some("8000"));
+    }
 }
