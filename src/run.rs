@@ -10,6 +10,7 @@ pub mod inspect;
 mod models;
 pub mod names;
 mod read;
+mod shared;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -19,6 +19,11 @@ impl Settings {
         self.values.insert(id.into(), value)
     }
 
+    /// Keeps what `keep` says yes to.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &Fact<String>) -> bool) {
+        self.values.retain(|id, value| keep(id, value));
+    }
+
     /// The value as written.
     pub fn get(&self, id: &str) -> Option<&Fact<String>> {
         self.values.get(id)

@@ -4,13 +4,16 @@
 //! that the container starts. What a command means is the business of [`super::command`].
 
 use super::command::{self, Environment, Invocation, Launch, Role, Text, Words};
+use super::surroundings::{self, Volume};
 use super::{Accelerators, Count, Deployment, Format, Input};
+use crate::engine::Settings;
 use crate::fact::Fact;
 use crate::finding::{Finding, Label, Severity};
 use crate::source::Span;
 
 /// A container.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says what its reader could not see")]
 pub struct Container {
     /// Its name.
     pub name: Fact<String>,
@@ -36,6 +39,18 @@ pub struct Container {
     pub mounts: Vec<(String, Fact<String>)>,
     /// Fields whose value is a variable or a template.
     pub unresolved: Vec<&'static str>,
+    /// What its reader knows of its surroundings; empty where it knows nothing. See [`surroundings`].
+    pub surroundings: Settings,
+    /// Volumes that it sees.
+    pub volumes: Vec<Volume>,
+    /// True where it may see volumes that the files do not name.
+    pub volumes_open: bool,
+    /// True where variables may be set that the files do not name.
+    pub environment_open: bool,
+    /// True where something beside it may fetch models.
+    pub has_downloads: bool,
+    /// True where nothing says that it runs as another user than root.
+    pub user_is_root: bool,
 }
 
 impl Container {
@@ -54,6 +69,12 @@ impl Container {
             shm_bytes: None,
             mounts: Vec::new(),
             unresolved: Vec::new(),
+            surroundings: Settings::default(),
+            volumes: Vec::new(),
+            volumes_open: false,
+            environment_open: false,
+            has_downloads: false,
+            user_is_root: true,
         }
     }
 
@@ -127,6 +148,7 @@ impl Container {
             }
         }
         deployment.model_hints = self.hints(invocation);
+        deployment.surroundings = surroundings::of(self, invocation);
         deployment
     }
 

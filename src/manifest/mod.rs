@@ -23,6 +23,7 @@ pub mod own;
 mod plain_keys;
 pub mod read;
 pub mod skypilot;
+pub mod surroundings;
 pub mod tabby;
 pub mod truss;
 pub mod values;
@@ -355,6 +356,9 @@ pub struct Deployment {
     /// What keys beside the arguments set, by setting id (`replicas`, `nodes`, `shm_bytes`, `host_memory_bytes`, and
     /// those of the engine). The run adds what [`Self::args`] set, which win.
     pub settings: Settings,
+    /// What stands around it: the pod or service, by the ids of `catalog/surroundings.yaml`. Empty where the format
+    /// tells nothing of it.
+    pub surroundings: Settings,
     /// Variables that the platform fills on each machine; see [`Self::settings_on`].
     pub filled: Vec<(String, Filled)>,
     /// Fields whose value is a variable or a placeholder.
@@ -383,6 +387,7 @@ impl Deployment {
             quantization: None,
             args: Vec::new(),
             settings: Settings::default(),
+            surroundings: Settings::default(),
             filled: Vec::new(),
             unresolved: Vec::new(),
         }

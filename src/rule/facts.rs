@@ -18,6 +18,7 @@ use crate::source::{FileId, Sources, Span};
 
 use super::fact_table;
 use super::setting_facts::{self, Family};
+use super::surrounding_facts;
 
 /// What one evaluation looks at. A rule's scope says which parts are there.
 #[derive(Debug, Clone, Copy)]
@@ -206,6 +207,8 @@ pub enum Source {
     },
     /// A setting of the engine, by id.
     Setting(Family, &'static str),
+    /// Something of the pod or service around the engine, by id.
+    Surrounding(&'static str),
 }
 
 impl FactDefinition {
@@ -214,6 +217,7 @@ impl FactDefinition {
         match self.source {
             Source::Row { read, .. } => read(view),
             Source::Setting(family, id) => family.read(view, id, self.kind),
+            Source::Surrounding(id) => surrounding_facts::read(view, id, self.kind),
         }
     }
 
@@ -222,6 +226,7 @@ impl FactDefinition {
         match self.source {
             Source::Row { origin, .. } => origin(view),
             Source::Setting(_, id) => setting_facts::origin(view, id),
+            Source::Surrounding(id) => surrounding_facts::origin(view, id),
         }
     }
 
@@ -241,14 +246,15 @@ pub fn facts() -> &'static [FactDefinition] {
 pub fn find(path: &str) -> Option<&'static FactDefinition> {
     match fact_table::FACTS.binary_search_by(|fact| fact.path.cmp(path)) {
         Ok(at) => fact_table::FACTS.get(at),
-        Err(_) => setting_facts::find(path),
+        Err(_) => surrounding_facts::find(path).or_else(|| setting_facts::find(path)),
     }
 }
 
 /// The words behind a path that no fact has: the nearest one that there is.
 pub(super) fn suggestion(path: &str) -> String {
     let table = fact_table::FACTS.iter().map(|fact| fact.path.to_owned());
-    let paths: Vec<String> = table.chain(setting_facts::paths()).collect();
+    let around = surrounding_facts::facts().iter().map(|fact| fact.path.to_owned());
+    let paths: Vec<String> = table.chain(around).chain(setting_facts::paths()).collect();
     crate::nearest::did_you_mean(path, paths.iter().map(String::as_str))
 }
 
@@ -257,7 +263,8 @@ pub(super) fn example_of(group: &str) -> Option<&'static str> {
     if Family::ALL.iter().any(|family| family.word() == group) {
         return find(&format!("{group}.tensor_parallel")).map(|fact| fact.path);
     }
-    let mut table = fact_table::FACTS.iter().map(|fact| fact.path);
+    let around = surrounding_facts::facts().iter();
+    let mut table = fact_table::FACTS.iter().chain(around).map(|fact| fact.path);
     table.find(|path| path.split('.').next() == Some(group))
 }
 

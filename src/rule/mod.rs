@@ -15,6 +15,7 @@ mod load;
 pub mod page;
 pub mod setting_facts;
 mod sharding_facts;
+mod surrounding_facts;
 pub mod template;
 #[cfg(test)]
 mod tests;

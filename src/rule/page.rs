@@ -9,6 +9,7 @@ use std::fmt::Write;
 use super::change::Change;
 use super::facts::{self, FactDefinition, Kind, Scope, Unit};
 use super::setting_facts::{Family, setting_ids};
+use super::surrounding_facts;
 use super::{Rule, Rules};
 
 impl Rule {
@@ -127,7 +128,7 @@ pub fn facts(filter: Option<&str>) -> String {
          table; `oomlint\nexplain --facts` prints it.\n",
     );
     let mut groups: BTreeMap<&str, Vec<&FactDefinition>> = BTreeMap::new();
-    for fact in facts::facts() {
+    for fact in facts::facts().iter().chain(surrounding_facts::facts()) {
         let group = fact.path.split('.').next().unwrap_or("");
         groups.entry(group).or_default().push(fact);
     }

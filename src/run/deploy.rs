@@ -9,7 +9,7 @@ use crate::fact::{Fact, Origin};
 use crate::finding::{Finding, Label, Severity};
 use crate::machine::Machine;
 use crate::machine::catalog::{Catalog, Unknown};
-use crate::manifest::{Deployment, Format, WeightFormat};
+use crate::manifest::{Deployment, Format, WeightFormat, surroundings};
 use crate::model::quantization;
 use crate::source::{Sources, Span};
 
@@ -57,6 +57,7 @@ impl Declarations {
     fn add(&mut self, mut declaration: Declaration, settings: &Settings, sources: &Sources) {
         declaration.index = self.items.len();
         let mut findings = settle(&mut declaration.deployment, sources);
+        surroundings::settle(&mut declaration.deployment.surroundings);
         fill(&mut declaration.deployment, settings);
         findings.extend(unresolved(&declaration.deployment));
         for finding in &mut findings {
@@ -86,6 +87,7 @@ pub(super) fn collect(manifests: &Manifests, settings: &Settings, sources: &Sour
             }
         }
     }
+    super::shared::add_up(&mut all.items);
     all
 }
 

@@ -4,6 +4,7 @@
 //! a service starts. Clients, proxies and databases beside the engines are none; a service that only pulls models
 //! names those of the Ollama server beside it.
 
+mod around;
 mod built;
 mod devices;
 mod dotenv;
@@ -135,6 +136,7 @@ fn container(
         .get("shm_size")
         .and_then(|node| amount(project.fact(node)?));
     container.files = mounts::files(service, project);
+    around::read(service, project, &mut container);
     container
 }
 

@@ -26,6 +26,17 @@ pub(super) fn source(item: Node<'_>, project: &Project<'_>) -> Option<Fact<Strin
     Some(text.part(0..end))
 }
 
+/// Both sides of a volume: the host's, and the path inside.
+pub(super) fn sides(item: Node<'_>, project: &Project<'_>) -> Option<(Fact<String>, String)> {
+    if item.get("source").is_none()
+        && let Some(target) = item.get("target")
+    {
+        let target = project.fact(target)?;
+        return Some((target.clone().map(|_| String::new()), target.value));
+    }
+    mount(item, project).map(|mount| (mount.source, mount.target))
+}
+
 fn mount(item: Node<'_>, project: &Project<'_>) -> Option<Mount> {
     if let (Some(source), Some(target)) = (item.get("source"), item.get("target")) {
         return Some(Mount {

@@ -6,6 +6,7 @@
 
 pub mod accelerators;
 mod aibrix;
+mod around;
 mod claims;
 mod groups;
 mod kserve;

@@ -4,7 +4,7 @@
 //! In: a pod spec, wherever an object keeps it. Out: the deployments that its containers start. Whatever an object
 //! adds (replicas, nodes, a model named elsewhere) it sets on these.
 
-use super::{accelerators, claims};
+use super::{accelerators, around, claims};
 use crate::fact::Fact;
 use crate::machine::quantity::parse_bytes;
 use crate::manifest::command::{Environment, Interpolation, Text, Variable, Words};
@@ -85,6 +85,7 @@ fn placed(spec: Node<'_>, node: Node<'_>, input: &Input<'_>, injected: &Environm
     }
     claims::read(spec, node, input, &mut container);
     mounts(spec, node, input, &mut container);
+    around::read(spec, node, input, &mut container);
     container
 }
 

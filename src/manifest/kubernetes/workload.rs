@@ -3,7 +3,7 @@
 //! In: pod specs as the objects of [`super`] find them. Out: deployments with what the object adds: replicas, nodes,
 //! namespace, and the names by which the model may be known.
 
-use super::pod;
+use super::{around, pod};
 use crate::engine::args::is_placeholder;
 use crate::fact::Fact;
 use crate::manifest::command::{Environment, Text};
@@ -92,6 +92,7 @@ impl Workload<'_> {
         for deployment in &mut started.deployments {
             self.adorn(deployment, of_workers.as_ref());
             describe(deployment, object);
+            around::of_object(deployment, object, self.pod, input);
         }
         started
     }
