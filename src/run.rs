@@ -202,7 +202,10 @@ fn estimate(report: &mut Report, machines: &deploy::Machines, rules: &Rules) -> 
     };
     let mut findings = lint::lint(&subject, rules, &lint::Selection::default());
     // A rule whose condition has spoken of a deployment says it with more words than the engine's refusal.
-    let told: BTreeSet<_> = findings.iter().map(|found| (found.deployment, found.rule.clone())).collect();
+    let told: BTreeSet<_> = findings
+        .iter()
+        .map(|found| (found.deployment, found.rule.clone()))
+        .collect();
     let untold = |found: &Finding| !told.contains(&(found.deployment, found.rule.clone()));
     findings.extend(refused.into_iter().filter(untold));
     report.scenarios = scenarios;
@@ -286,7 +289,8 @@ fn unsized_because(model: &crate::model::Model) -> Option<(String, Option<crate:
             .as_ref()
             .map_or("this kind of model", |kind| &kind.value);
         if matches!(model.source, ModelSource::Catalog | ModelSource::Lock) {
-            let reason = "nothing records the size of its weights; `oomlint lock` asks the hub for it".to_owned();
+            let reason =
+                "nothing records the size of its weights; `oomlint lock` asks the hub for it".to_owned();
             return Some((reason, None));
         }
         let reason = format!(
