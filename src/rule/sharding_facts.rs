@@ -64,9 +64,6 @@ pub(super) fn joins_uncounted_pods(view: &View<'_>) -> Option<bool> {
         return Some(false);
     }
     let source = view.sources.get(deployment.file)?;
-    let text = source
-        .text()
-        .get(deployment.span.start()..deployment.span.end())?;
     // Another object of the file may start the cluster, and arguments may come from a file of their own.
     let says_so = |text: &str| JOINS_OTHERS.iter().any(|word| text.contains(word));
     Some(says_so(source.text()) || deployment.args.iter().any(|word| says_so(&word.value)))
