@@ -203,7 +203,10 @@ fn estimate(report: &mut Report, machines: &deploy::Machines, rules: &Rules) -> 
     };
     let mut findings = lint::lint(&subject, rules, &lint::Selection::default());
     // A rule whose condition has spoken of a deployment says it with more words than the engine's refusal.
-    let told: BTreeSet<_> = findings.iter().map(|found| (found.deployment, found.rule.clone())).collect();
+    let told: BTreeSet<_> = findings
+        .iter()
+        .map(|found| (found.deployment, found.rule.clone()))
+        .collect();
     let untold = |found: &Finding| !told.contains(&(found.deployment, found.rule.clone()));
     findings.extend(refused.into_iter().filter(untold));
     report.scenarios = scenarios;

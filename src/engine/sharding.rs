@@ -206,7 +206,11 @@ impl Sharding {
             (uneven && storage.format_of(part) == Some(format)).then_some((input, ranks))
         })?;
         Some(Contradiction {
-            rule: if in_blocks { "block-quant-tp-misaligned" } else { "group-quant-tp-misaligned" },
+            rule: if in_blocks {
+                "block-quant-tp-misaligned"
+            } else {
+                "group-quant-tp-misaligned"
+            },
             message: format!(
                 "split over {ranks} ranks, {inner} quantized rows of {} leave {} to each, which are no whole groups of \
                  {group}",
@@ -244,7 +248,10 @@ fn storage<'r>(request: &Request<'r>) -> Storage<'r> {
 
 /// Why a model as published cannot be split as the settings say, whatever the machine.
 pub fn split_contradictions(engine: Engine, model: &Model, settings: &Settings) -> Vec<Contradiction> {
-    if !matches!(engine, Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm) {
+    if !matches!(
+        engine,
+        Engine::Vllm | Engine::Sglang | Engine::Tgi | Engine::TensorrtLlm
+    ) {
         return Vec::new();
     }
     // Nothing of a machine is looked at: how a model is split follows from the settings alone.

@@ -384,7 +384,9 @@ fn weigh_shards(
     }
     // A repository with pointers alone is a clone that was never meant to serve: their size lines are enough.
     if !tensors.is_empty() {
-        weighed.findings.extend(half_fetched(directory, &pointed, set.shards.len()));
+        weighed
+            .findings
+            .extend(half_fetched(directory, &pointed, set.shards.len()));
     }
     if unusable || !absent.is_empty() {
         weighed.weights = from_index(set.index.as_ref());
@@ -436,7 +438,12 @@ fn half_fetched(directory: &Directory<'_>, pointed: &[&str], total: usize) -> Op
          stop with HeaderTooLarge",
         pointed.len()
     );
-    let finding = Finding::about(LFS_POINTER_WEIGHTS, Severity::Error, message, directory.display(first));
+    let finding = Finding::about(
+        LFS_POINTER_WEIGHTS,
+        Severity::Error,
+        message,
+        directory.display(first),
+    );
     Some(finding.with_help("`git lfs pull` in this directory, or download the model again"))
 }
 

@@ -15,22 +15,28 @@ use super::facts::View;
 /// Resources whose unit is one device of the engine's. A Neuron device has several cores, a TPU host several chips.
 const ONE_DEVICE_EACH: [&str; 2] = ["nvidia.com/", "amd.com/"];
 
-/// Words by which a declaration says that its engine works together with pods or nodes that it does not count.
-const JOINS_OTHERS: [&str; 14] = [
-    "ray start",
-    "RAY_ADDRESS",
-    "multi-node-serving",
-    "distributed-executor-backend",
+/// Words by which a file says that an engine works together with pods or nodes that it does not count.
+const JOINS_OTHERS: [&str; 20] = [
+    "--data-parallel-address",
+    "--dist-init-addr",
+    "--headless",
     "--nnodes",
     "--node-rank",
-    "--dist-init-addr",
-    "--data-parallel-address",
-    "--headless",
-    "external_launcher",
-    "MASTER_ADDR",
+    "KUBERAY",
     "LWS_LEADER",
+    "MASTER_ADDR",
+    "RAY_ADDRESS",
+    "RayCluster",
+    "RayService",
+    "distributed-executor-backend",
+    "distributed_executor_backend",
+    "external_launcher",
     "mpirun",
+    "multi-node-serving",
+    "ray start",
+    "raySpec",
     "run_cluster",
+    "workerSpec",
 ];
 
 /// Accelerators of one pod, container or node, where they are devices of the engine's.
@@ -58,11 +64,9 @@ pub(super) fn joins_uncounted_pods(view: &View<'_>) -> Option<bool> {
         return Some(false);
     }
     let source = view.sources.get(deployment.file)?;
-    let text = source
-        .text()
-        .get(deployment.span.start()..deployment.span.end())?;
-    let backend = |text: &str| JOINS_OTHERS.iter().any(|word| text.contains(word));
-    Some(backend(text) || deployment.args.iter().any(|word| backend(&word.value)))
+    // Another object of the file may start the cluster, and arguments may come from a file of their own.
+    let says_so = |text: &str| JOINS_OTHERS.iter().any(|word| text.contains(word));
+    Some(says_so(source.text()) || deployment.args.iter().any(|word| says_so(&word.value)))
 }
 
 /// A degree of parallelism; 1 where none is declared, absent where it is a variable.
@@ -167,7 +171,7 @@ pub(super) fn largest_suitable(view: &View<'_>) -> Option<u64> {
     suitable(view.model?, most(view)?.min(declared))?.last().copied()
 }
 
-/// The largest attention KV heads of any layer: a size that they do not shard by copies the KV cache of all.
+/// The most KV heads of any layer: more ranks than that store copies in every layer.
 pub(super) fn sharded_kv_heads(model: &Model) -> Option<u64> {
     let layout = model.layout.as_ref().ok()?;
     layout

@@ -53,12 +53,18 @@ pub fn build(subject: &Subject<'_>) -> Built {
     }
     if let (Some((_, model)), true) = (subject.model, subject.machines.iter().all(Option::is_none)) {
         let deployment = subject.deployment;
-        let refused = engine::sharding::split_contradictions(deployment.engine_or_default(), model, &deployment.settings);
-        built.contradictions.extend(refused.into_iter().map(|contradiction| Refused {
-            position: subject.machines.len(),
-            kv: None,
-            contradiction,
-        }));
+        let refused = engine::sharding::split_contradictions(
+            deployment.engine_or_default(),
+            model,
+            &deployment.settings,
+        );
+        built
+            .contradictions
+            .extend(refused.into_iter().map(|contradiction| Refused {
+                position: subject.machines.len(),
+                kv: None,
+                contradiction,
+            }));
     }
     for (position, machine) in subject.machines.iter().enumerate() {
         let scenarios = match (subject.model, machine) {

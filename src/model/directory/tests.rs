@@ -150,7 +150,7 @@ fn pointers_give_the_sizes_they_stand_for() {
 #[test]
 fn absent_shards_are_named_where_the_index_names_them() {
     let (rule, message, shown) = only(&fixture("llama-8b-incomplete"));
-    assert_eq!(rule, "config-incomplete");
+    assert_eq!(rule, "shard-missing");
     assert_eq!(
         message,
         "1 of 2 weight files are absent: `model-00002-of-00002.safetensors`"
@@ -170,7 +170,7 @@ fn numbered_shards_without_an_index_still_tell_which_are_absent() {
         ("model-00001-of-00005.safetensors", &shard),
     ]);
     let (rule, message, _) = only(dir.path());
-    assert_eq!(rule, "config-incomplete");
+    assert_eq!(rule, "shard-missing");
     assert!(
         message.starts_with("4 of 5 weight files are absent") && message.ends_with("and 1 more"),
         "{message}"

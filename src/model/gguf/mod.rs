@@ -307,7 +307,7 @@ impl Parts {
         } else {
             return None;
         };
-        let finding = Finding::about("file-unreadable", Severity::Error, message, display);
+        let finding = Finding::about("gguf-split-incomplete", Severity::Error, message, display);
         Some(
             finding.with_help(
                 "fetch every part; the weights counted here are those of the parts that are there",
