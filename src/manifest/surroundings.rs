@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use super::command::{Environment, Invocation, Text, Variable, Words};
+use super::command::{Invocation, Text, Variable, Words};
 use super::container::Container;
 use crate::engine::{Engine, Settings};
 use crate::fact::{Fact, Origin};
@@ -424,7 +424,8 @@ fn port_of(container: &Container, row: &Listener, given: Option<Fact<String>>, f
         .into_iter()
         .flatten()
         .any(|name| container.environment.get(name).is_some());
-    if !told && !(row.port_variable.is_some() && container.environment_open) {
+    let open = row.port_variable.is_some() && container.environment_open;
+    if !told && !open {
         derive(found, "listen_port", row.port, []);
     }
 }
@@ -445,8 +446,8 @@ fn cache_path(container: &Container, invocation: &Invocation, engine: Engine) ->
         Engine::LlamaCpp => &["LLAMA_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"],
         _ => &["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"],
     };
-    if let Some(set) = first_of(environment, names) {
-        return set;
+    if let Some(set) = names.iter().find_map(|name| environment.get(name)) {
+        return set.fact().filter(|path| path.value.starts_with('/'));
     }
     if container.environment_open {
         return None;
@@ -465,12 +466,6 @@ fn cache_path(container: &Container, invocation: &Invocation, engine: Engine) ->
         }
         _ => None,
     }
-}
-
-/// The first of these variables that is set, and its path where that is known.
-fn first_of(environment: &Environment, names: &[&str]) -> Option<Option<Fact<String>>> {
-    let variable = names.iter().find_map(|name| environment.get(name))?;
-    Some(variable.fact().filter(|path| path.value.starts_with('/')))
 }
 
 /// The volume under a path: the one that is mounted nearest above it, or else one below it.

@@ -540,12 +540,19 @@ fn service_variable(deployment: &mut Deployment, object: Node<'_>, spec: Node<'_
     if spec.get("enableServiceLinks").is_some() || sets(spec, variable) {
         return;
     }
+    // A kustomization gives its objects other names and namespaces.
+    let names = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+    if names
+        .iter()
+        .any(|name| input.world.file(&input.file.folder, name).is_some())
+    {
+        return;
+    }
     let text = |node: Node<'_>, path: &[&str]| node.at(path).and_then(Node::text).map(str::to_owned);
     let namespace = text(object, &["metadata", "namespace"]);
     for service in input.world.objects_of_kind("Service") {
-        let near = service.file.folder == input.file.folder && namespace.is_none();
-        let same =
-            text(service.node, &["metadata", "namespace"]) == namespace && (namespace.is_some() || near);
+        let near = service.file.folder == input.file.folder;
+        let same = near && text(service.node, &["metadata", "namespace"]) == namespace;
         let linked = text(service.node, &["spec", "clusterIP"]).as_deref() != Some("None")
             && text(service.node, &["spec", "type"]).as_deref() != Some("ExternalName")
             && service.node.at(&["spec", "ports"]).is_some();
