@@ -470,7 +470,8 @@ fn basis(view: &View<'_>) -> Option<String> {
 
 /// Weights are exact when they are served as published and the bytes were read rather than computed.
 fn weights_basis(model: &Model, served_bytes: u64, deployment: Option<&Deployment>) -> String {
-    let published = deployment.is_some_and(|deployment| wanted(deployment, model) == WeightFormat::AsPublished)
+    let published = deployment
+        .is_some_and(|deployment| wanted(deployment, model) == WeightFormat::AsPublished)
         || model.weights.bytes == Some(served_bytes);
     match &model.parameters {
         _ if published && model.weights.exact => format!("weights are exact ({})", model.weights.how),
