@@ -317,7 +317,10 @@ pub fn kv_types(engine: Engine) -> &'static [KvSpelling] {
 /// The serving format (a row of `catalog/formats.yaml`) to which an engine quantizes a 16-bit checkpoint while it
 /// loads, by the name of the method in lower case.
 pub fn online_format(engine: Engine, method: &str) -> Option<&'static str> {
-    FlagTable::of(engine).weight_formats.get(method).map(String::as_str)
+    FlagTable::of(engine)
+        .weight_formats
+        .get(method)
+        .map(String::as_str)
 }
 
 /// What an engine takes for a setting that nobody gives, where that is a plain value: by release, the newest

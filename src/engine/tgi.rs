@@ -170,4 +170,20 @@ mod tests {
         };
         assert_eq!([need("1"), need("256")], [1000 * 131_072, 1024 * 131_072]);
     }
+
+    #[test]
+    fn the_default_context_follows_the_release_and_ends_at_the_model() {
+        let mut falcon = model(&[(attention(8, 64, Reach::Full), 60)]);
+        let context = |model: &Model, release: &str| {
+            let version = Version::parse(release);
+            crate::engine::default_context(crate::engine::Engine::Tgi, version, Some(model), None).value
+        };
+        let releases = ["1.4.5", "2.2.0", "3.3.6", "latest"];
+        assert_eq!(
+            releases.map(|release| context(&falcon, release)),
+            [2048, 4096, 8192, 8192]
+        );
+        falcon.max_context = Some(crate::fact::Fact::derived(2048, []));
+        assert_eq!(context(&falcon, "latest"), 2048);
+    }
 }

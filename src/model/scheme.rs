@@ -246,7 +246,9 @@ impl TryFrom<Written> for Modules {
         let mut modules = Self::default();
         for (layers, names) in written {
             if layers == ALL_LAYERS {
-                names.iter().for_each(|name| modules.add(name));
+                for name in &names {
+                    modules.add(name);
+                }
                 continue;
             }
             for range in layers.split(',') {

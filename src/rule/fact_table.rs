@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::engine::llama_cpp::sharing_sequences;
 use crate::engine::{Engine, Version};
 use crate::fact::{Fact, Origin};
 use crate::machine::MachineKind;
@@ -13,7 +14,7 @@ use crate::memory::MIB;
 use crate::memory::layout::{Cache, Reach};
 use crate::memory::recommend::HardwareCapabilities;
 use crate::model::Model;
-use crate::scenario::Estimate;
+use crate::scenario::{Estimate, wanted};
 
 use super::deployment_facts as deployment;
 use super::facts::Scope::{
@@ -110,6 +111,7 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| Some(Value::Text(v.deployment?.weight_format().name().to_owned().into())), |v| origin(v.deployment?.quantization.as_ref())),
     row("deployment.server", TEXT, OfDeployment, "what serves the model, where that goes by another name than its engine: nim, vllm-omni, ...",
         |v| text(v.deployment?.quantization.as_ref().map_or("auto", |fact| fact.value.name())), |v| origin(v.deployment?.quantization.as_ref())),
+        |v| Some(Value::Text(asked_format(v)?.name().to_owned().into())), |v| origin(v.deployment?.quantization.as_ref())),
     row("deployment.settings", LIST, OfDeployment, "ids of every setting that is declared, in order",
         |v| Some(words(v.deployment?.settings.iter().map(|(id, _)| id))), nowhere),
     row("deployment.suitable_tensor_parallel", TEXT, OfDeployment, "the tensor-parallel sizes that the heads of the model and the accelerators allow, in words",
@@ -322,15 +324,21 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| Some(Value::Text(concurrency(v.scenario?.batch)?.into())), |v| chosen(&v.deployment?.batch, &v.scenario?.batch)),
     row("scenario.context", TOKENS, Cell, "context of one sequence",
         |v| int(v.scenario?.context), |v| chosen(&v.deployment?.context, &v.scenario?.context)),
+    row("scenario.context_of_one", TOKENS, Cell, "context that one sequence can reach; less than `scenario.context` where llama.cpp's `-np` slots divide it",
+        |v| int(v.scenario?.context / slots(v)), |v| chosen(&v.deployment?.context, &v.scenario?.context)),
     row("scenario.kv_cache", TEXT, Cell, "KV element type",
         |v| text(v.scenario?.kv_cache.name()), |v| chosen(&v.deployment?.kv_cache, &v.scenario?.kv_cache)),
     row("scenario.quantization", TEXT, Cell, "weight format of the estimate",
         |v| text(&v.scenario?.quantization), |v| origin(v.deployment?.quantization.as_ref())),
     row("scenario.requests_need", TEXT, Cell, "the requests and their verb: \"one request of 8,192 tokens needs\"",
         |v| Some(Value::Text(requests_need(v)?.into())), |v| chosen(&v.deployment?.context, &v.scenario?.context)),
+    row("scenario.slots", COUNT, Cell, "sequences that divide `scenario.context` among them (llama.cpp's `-np`); absent where one has it all",
+        |v| Some(slots(v)).filter(|slots| *slots > 1).and_then(int), |v| origin(v.deployment?.settings.get("parallel"))),
     row("scenario.verdict", TEXT, Cell, "fits, likely_fits, likely_exceeds, exceeds or unknown",
         |v| text(v.scenario?.estimate.as_ref().map_or("unknown", |e| e.verdict.word())), nowhere),
 
+    row("solve.context_of_model", TOKENS, Cell, "context with which every sequence reaches `model.longest_context`",
+        |v| int(longest_context(v.model?)?.value.saturating_mul(slots(v))), nowhere),
     row("solve.largest_batch", COUNT, Cell, "largest number of concurrent sequences of the context, where it is fewer",
         |v| positive(v.scenario?.alternatives.as_ref()?.largest_batch), nowhere),
     row("solve.largest_context", TOKENS, Cell, "largest context that fits with all else as it is; absent when none does",
@@ -420,6 +428,19 @@ fn least_startup_seconds(view: &View<'_>) -> Option<u64> {
     let downloads = view.deployment?.surroundings.flag("downloads_model")?;
     let rate = if downloads { 500_000_000 } else { 2_000_000_000 };
     Some((bytes / rate).saturating_add(40))
+/// The weight format asked for; of a GGUF file that is the file's own.
+fn asked_format(view: &View<'_>) -> Option<WeightFormat> {
+    let deployment = view.deployment?;
+    let of_model = view.model.map(|model| wanted(deployment, model));
+    Some(of_model.unwrap_or_else(|| deployment.weight_format()))
+}
+
+/// Sequences that divide the context among them; at least 1.
+fn slots(view: &View<'_>) -> u64 {
+    let divided = view
+        .deployment
+        .filter(|deployment| deployment.engine_or_default() == Engine::LlamaCpp);
+    divided.map_or(1, |deployment| sharing_sequences(&deployment.settings))
 }
 
 fn longest_context(model: &Model) -> Option<&Fact<u64>> {
@@ -620,8 +641,7 @@ fn basis(view: &View<'_>) -> Option<String> {
 /// Weights are exact when they are served as published and the bytes were read rather than computed.
 fn weights_basis(model: &Model, served_bytes: u64, deployment: Option<&Deployment>) -> String {
     let published = deployment
-        .and_then(|deployment| deployment.quantization.as_ref())
-        .is_some_and(|asked| asked.value == WeightFormat::AsPublished)
+        .is_some_and(|deployment| wanted(deployment, model) == WeightFormat::AsPublished)
         || model.weights.bytes == Some(served_bytes);
     match &model.parameters {
         _ if published && model.weights.exact => format!("weights are exact ({})", model.weights.how),

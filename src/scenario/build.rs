@@ -9,6 +9,7 @@ use crate::machine::Machine;
 use crate::manifest::{Deployment, WeightFormat};
 use crate::memory::recommend::{HardwareCapabilities, QuantRecommendation, recommend_quantization};
 use crate::memory::{GIB, kv, solve};
+use crate::model::name::is_gguf_format;
 use crate::model::{Dtype, Model};
 
 /// A deployment with what its names resolved to.
@@ -144,14 +145,17 @@ fn version(deployment: &Deployment) -> Option<Version> {
     Version::parse(&text.value)
 }
 
-/// The format to serve. An engine's argument that names a method says how a quantized checkpoint is read, and that
-/// stays as published: what is quantized is not quantized again.
-fn wanted(deployment: &Deployment, model: &Model) -> WeightFormat {
+/// The format to serve. A GGUF file is served as it is, whatever would be recommended in its place. An engine's
+/// argument that names a method says how a quantized checkpoint is read: what is quantized is not quantized again.
+pub fn wanted(deployment: &Deployment, model: &Model) -> WeightFormat {
     let wanted = deployment.weight_format();
+    let published = model.quantization.as_ref().map(|fact| &fact.value);
+    let is_gguf = model.gguf.is_some() || published.is_some_and(|format| is_gguf_format(&format.method));
     let method = deployment.settings.text("quantization");
     let by_argument = method.is_some_and(|method| method.eq_ignore_ascii_case(wanted.name()));
     match wanted {
-        WeightFormat::Named(_) if by_argument && model.quantization.is_some() => WeightFormat::AsPublished,
+        WeightFormat::Auto if is_gguf => WeightFormat::AsPublished,
+        WeightFormat::Named(_) if by_argument && published.is_some() => WeightFormat::AsPublished,
         wanted => wanted,
     }
 }
@@ -199,7 +203,7 @@ pub(super) struct Bench<'a> {
     engine: Engine,
     model: &'a Model,
     machine: &'a Machine,
-    wanted: WeightFormat,
+    pub(super) wanted: WeightFormat,
     /// The formats in question, best quality first; the published one is among them where it is known.
     options: Vec<Choice>,
     /// Accelerators that serve one copy of the model.

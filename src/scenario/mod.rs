@@ -7,7 +7,7 @@ mod build;
 mod solve;
 mod weights;
 
-pub use build::{Built, Refused, Subject, build};
+pub use build::{Built, Refused, Subject, build, wanted};
 pub use solve::Solver;
 
 use std::sync::Arc;

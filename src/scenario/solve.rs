@@ -97,10 +97,11 @@ impl Case<'_> {
 
     /// The best other weight format with which the cell fits, else the one with the longest context.
     fn other_format(&self) -> Option<(String, u64, u64)> {
-        if self.deployment.weight_format() == WeightFormat::Auto {
+        let bench = self.bench(self.deployment, self.machine)?;
+        if bench.wanted == WeightFormat::Auto {
             return None;
         }
-        self.bench(self.deployment, self.machine)?.other_format(self.cell)
+        bench.other_format(self.cell)
     }
 
     /// The smallest machine of the catalog on which the cell fits as it is, with as many accelerators.

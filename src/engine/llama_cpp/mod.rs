@@ -188,6 +188,16 @@ impl Memory {
     }
 }
 
+/// Among how many sequences llama.cpp divides the context that its settings ask for: `-np` slots of `-c` each get
+/// their part, unless they share one pool (`--kv-unified`, or no `-np`).
+pub fn sharing_sequences(settings: &Settings) -> u64 {
+    let unified = settings.flag("kv_unified").unwrap_or(false);
+    let slots = settings
+        .count("parallel")
+        .filter(|_| settings.get("ctx_size").is_some() && !unified);
+    slots.unwrap_or(1).max(1)
+}
+
 /// How a cell's context is divided.
 #[derive(Debug, Clone, Copy)]
 struct Slots {

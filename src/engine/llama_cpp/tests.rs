@@ -214,3 +214,19 @@ fn a_customary_99_stands_for_every_layer_and_more_slots_than_there_are_is_refuse
     );
     assert_eq!(check_settings(&settings_of(&[("parallel", "257")])).len(), 1);
 }
+
+#[test]
+fn slots_divide_the_context_that_is_asked_for_in_all() {
+    let sharing = |pairs: &[(&str, &str)]| sharing_sequences(&crate::engine::fixtures::settings(pairs));
+    assert_eq!(sharing(&[("ctx_size", "131072"), ("parallel", "4")]), 4);
+    assert_eq!(
+        sharing(&[("ctx_size", "131072"), ("parallel", "4"), ("kv_unified", "true")]),
+        1
+    );
+    assert_eq!(
+        sharing(&[("parallel", "4")]),
+        1,
+        "a manifest's own key is of one sequence"
+    );
+    assert_eq!(sharing(&[("ctx_size", "131072")]), 1);
+}
