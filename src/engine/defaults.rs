@@ -93,6 +93,10 @@ pub fn default_context(engine: Engine, model: Option<&Model>, machine: Option<&M
                 "Ollama's default for this amount of memory",
             )
         }
+        // What nobody asked for must not be held against a model that was made for less.
+        (Engine::Tgi | Engine::Transformers, Some(most)) if most < DEFAULT_CONTEXT => {
+            Fact::default(most, "the model's maximum, less than oomlint's default")
+        }
         _ => Fact::default(DEFAULT_CONTEXT, "oomlint's default where none is declared"),
     }
 }

@@ -101,6 +101,7 @@ impl Container {
         deployment.engine.clone_from(&invocation.engine);
         deployment.server.clone_from(&invocation.server);
         deployment.engine_version.clone_from(&invocation.version);
+        deployment.is_own_build = invocation.is_own_build;
         deployment.model.clone_from(&invocation.model);
         deployment.args.clone_from(&invocation.args);
         deployment.settings = invocation.settings.clone();
