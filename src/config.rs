@@ -89,7 +89,7 @@ impl Ignore {
     }
 }
 
-/// What holds for the findings of some paths.
+/// What holds for some paths.
 #[derive(Debug, Clone)]
 pub struct Override {
     paths: Gitignore,
@@ -97,6 +97,10 @@ pub struct Override {
     pub severity: BTreeMap<String, Level>,
     /// Rules, groups or beginnings of ids that are not reported there.
     pub ignore: Vec<String>,
+    /// Machines for deployments there that declare none.
+    pub machines: Vec<String>,
+    /// Contexts in tokens for deployments there that declare none.
+    pub contexts: Vec<u64>,
 }
 
 impl Override {
@@ -117,7 +121,7 @@ pub struct Settings {
     pub severity_typed: BTreeMap<String, Level>,
     /// Ignored findings.
     pub ignore: Vec<Ignore>,
-    /// Severities and ignored rules for some paths; of several that cover a path the last one counts.
+    /// Severities, ignored rules, machines and contexts for some paths; of several that cover a path the last one counts.
     pub overrides: Vec<Override>,
     /// Paths that are never read.
     exclude: Option<Gitignore>,
@@ -201,6 +205,20 @@ impl Settings {
             entry.written == name || (!name.contains("..") && entry.names.matched(path, false).is_ignore())
         };
         self.named_models.iter().find(means)
+    }
+
+    /// The machines for deployments of a path that declare none: those of the last override that names some.
+    pub fn machines_of(&self, path: &str) -> &[String] {
+        let mut here = self.overrides.iter().rev().filter(|one| one.covers(path));
+        here.find(|one| !one.machines.is_empty())
+            .map_or(&self.default_machines, |one| &one.machines)
+    }
+
+    /// The contexts in tokens for deployments of a path that declare none, found in the same way.
+    pub fn contexts_of(&self, path: &str) -> &[u64] {
+        let mut here = self.overrides.iter().rev().filter(|one| one.covers(path));
+        here.find(|one| !one.contexts.is_empty())
+            .map_or(&self.default_contexts, |one| &one.contexts)
     }
 
     /// True when the settings leave out a path (as reports print it).
@@ -292,6 +310,8 @@ const KEYS: [&str; 11] = [
     "overhead",
 ];
 
+const OVERRIDE_KEYS: [&str; 5] = ["paths", "severity", "ignore", "machine", "context"];
+
 fn parse(file: &Arc<SourceFile>, folder: &Path) -> (Settings, Vec<Finding>) {
     let tree = Tree::parse(file);
     let mut reader = Reader::default();
@@ -369,13 +389,16 @@ fn field(reader: &mut Reader, settings: &mut Settings, folder: &Path, key: &str,
                 .collect();
         }
         "machine" => settings.default_machines = texts(reader),
-        "context" => {
-            let contexts = reader.one_or_many(key, value, |reader, node| reader.count(key, node));
-            settings.default_contexts = contexts.into_iter().map(|fact| fact.value).collect();
-        }
+        "context" => settings.default_contexts = counts(reader, key, value),
         "overhead" => settings.overhead = overheads(reader, value),
         _ => settings.fail_on = fail_on(reader, value),
     }
+}
+
+/// One count or a list of them.
+fn counts(reader: &mut Reader, key: &str, value: Node<'_>) -> Vec<u64> {
+    let counts = reader.one_or_many(key, value, |reader, node| reader.count(key, node));
+    counts.into_iter().map(|fact| fact.value).collect()
 }
 
 /// `name-or-path: directory-or-hub-name`.
@@ -511,18 +534,27 @@ fn severities(reader: &mut Reader, value: Node<'_>) -> BTreeMap<String, Level> {
     levels
 }
 
-/// `{paths: [glob], severity: {rule: level}, ignore: [rule]}`.
+/// `{paths: [glob], severity: {rule: level}, ignore: [rule], machine: [name], context: [count]}`.
 fn overridden(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Override> {
     let (mut paths, mut severity, mut ignore) = (None, BTreeMap::new(), Vec::new());
-    for (key, value) in reader.fields(node, "an override", &["paths", "severity", "ignore"]) {
-        if key == "severity" {
-            severity = severities(reader, value);
-            continue;
+    let (mut machines, mut contexts) = (Vec::new(), Vec::new());
+    for (key, value) in reader.fields(node, "an override", &OVERRIDE_KEYS) {
+        match key {
+            "severity" => {
+                severity = severities(reader, value);
+                continue;
+            }
+            "context" => {
+                contexts = counts(reader, key, value);
+                continue;
+            }
+            _ => {}
         }
         let texts = reader.one_or_many(key, value, |reader, node| reader.text(key, node));
         let texts: Vec<String> = texts.into_iter().map(|fact| fact.value).collect();
         match key {
             "paths" => paths = build_globs(reader, folder, value, &texts),
+            "machine" => machines = texts,
             _ => ignore = texts,
         }
     }
@@ -535,6 +567,8 @@ fn overridden(reader: &mut Reader, folder: &Path, node: Node<'_>) -> Option<Over
         paths,
         severity,
         ignore,
+        machines,
+        contexts,
     })
 }
 

@@ -87,6 +87,7 @@ fn directory(root: &Path, settings: &Arc<Settings>, found: &mut Found) {
                     file(entry.path(), false, found);
                 }
             }
+            Err(error) if is_idle_link(&error) => {}
             Err(error) => unreachable(&error, found),
         }
     }
@@ -146,6 +147,30 @@ fn unreachable(error: &ignore::Error, found: &mut Found) {
         message,
         path,
     ));
+}
+
+/// True for a link to nowhere that could not have led to anything of ours: by its name it is no manifest, no model and
+/// no folder.
+fn is_idle_link(error: &ignore::Error) -> bool {
+    let mut inner = error;
+    let mut path = None;
+    loop {
+        match inner {
+            ignore::Error::WithPath { path: at, err } => {
+                path = Some(at);
+                inner = err;
+            }
+            ignore::Error::WithDepth { err, .. } => inner = err,
+            _ => break,
+        }
+    }
+    let Some(path) = path else { return false };
+    let is_dangling = path.is_symlink() && !path.exists();
+    let mut ours = Found::default();
+    file(path, false, &mut ours);
+    let is_ours =
+        !(ours.manifests.is_empty() && ours.model_directories.is_empty() && ours.gguf_files.is_empty());
+    is_dangling && !is_ours
 }
 
 fn describe(error: &ignore::Error) -> (String, String) {

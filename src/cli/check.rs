@@ -199,9 +199,11 @@ impl Scope {
         settings.hub_cache = config::hub_cache(|name| std::env::var(name).ok());
         if !self.machine.is_empty() {
             settings.default_machines.clone_from(&self.machine);
+            settings.overrides.iter_mut().for_each(|one| one.machines.clear());
         }
         if !self.context.is_empty() {
             settings.default_contexts.clone_from(&self.context);
+            settings.overrides.iter_mut().for_each(|one| one.contexts.clear());
         }
         settings.overhead.extend(self.overheads());
         settings.rules.extend(self.rules.iter().cloned());

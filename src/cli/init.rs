@@ -33,6 +33,7 @@ rules: [oomlint-rules]
 # severity: {overhead-decides-fit: info}
 # overrides:
 #   - {paths: [staging/], severity: {overhead-decides-fit: off}, ignore: [suppression]}
+#   - {paths: [edge/], machine: rtx-4090, context: 4k}
 
 # Findings that you decided to live with. `--write-baseline` does it for all there are.
 # ignore:

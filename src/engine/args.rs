@@ -34,6 +34,8 @@ pub struct ParsedArgs {
     pub unknown: Vec<UnknownFlag>,
     /// What the engine's parser would refuse or misread, in a sentence.
     pub problems: Vec<(Span, String)>,
+    /// What only some releases would refuse, where none is declared.
+    pub doubts: Vec<(Span, String)>,
     /// The same setting with two values: the one that loses, and the one that wins.
     pub repeated: Vec<(Fact<String>, Fact<String>)>,
     /// Settings whose value is a variable or a placeholder.
@@ -309,11 +311,15 @@ impl<'a> Reader<'a> {
         let Some(given) = given else {
             return word.clone().map(|_| found.flag.switched(found.negated));
         };
-        let sentence = format!(
-            "`{name}` is a switch and takes no value, `{}` is given",
-            given.value
-        );
-        self.problem(&given, sentence);
+        let sentence = |since: &str| {
+            let given = &given.value;
+            format!("`{name}` is a switch{since} and takes no value, `{given}` is given")
+        };
+        match found.flag.takes_truth(self.version) {
+            Some(true) => {}
+            Some(false) => self.problem(&given, sentence("")),
+            None => self.doubt(&given, sentence(" in newer releases")),
+        }
         // What was meant is what counts from here on.
         let off = truth(&given.value) == Some(false);
         given.map(|_| found.flag.switched(found.negated != off))
@@ -421,6 +427,12 @@ impl<'a> Reader<'a> {
     fn problem(&mut self, at: &Fact<String>, sentence: String) {
         if let Some(span) = at.span() {
             self.parsed.problems.push((span, sentence));
+        }
+    }
+
+    fn doubt(&mut self, at: &Fact<String>, sentence: String) {
+        if let Some(span) = at.span() {
+            self.parsed.doubts.push((span, sentence));
         }
     }
 }
@@ -600,7 +612,7 @@ fn is_flag(word: &str) -> bool {
 }
 
 /// A value that a shell, a chart or a person fills in later: `${CTX}`, `{{ .Values.ctx }}`, `<YOUR-MODEL>`,
-/// `V_MODEL_NAME`, `CHANGEME`, `%MODEL%`, `@MODEL@`.
+/// `V_MODEL_NAME`, `CHANGEME`, `%MODEL%`, `@MODEL@`, `__MODEL__`.
 pub fn is_placeholder(value: &str) -> bool {
     if value.contains("{{") {
         return true;
@@ -653,7 +665,9 @@ fn is_stand_in(word: &str) -> bool {
         let inner = word.strip_prefix(sign).and_then(|rest| rest.strip_suffix(sign));
         inner.is_some_and(|name| name.len() > 1 && upper(name))
     };
+    let dunder = word.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
     WORDS.contains(&lower.as_str())
+        || dunder.is_some_and(upper)
         || lower.starts_with("your-")
         || word.strip_prefix("V_").is_some_and(upper)
         || (upper(word)

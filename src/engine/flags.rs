@@ -82,6 +82,9 @@ pub struct Flag {
     /// A release that no longer has it.
     #[serde(default)]
     gone_by: Option<String>,
+    /// The release from which on it is a switch; before, a truth value could follow.
+    #[serde(default)]
+    valued_before: Option<String>,
     /// Settings that keys of a JSON value set as well.
     #[serde(default)]
     pub keys: BTreeMap<String, String>,
@@ -92,6 +95,14 @@ impl Flag {
     pub fn is_gone(&self, version: Option<Version>) -> bool {
         let gone = self.gone_by.as_deref().and_then(Version::parse);
         matches!((gone, version), (Some(gone), Some(version)) if version >= gone)
+    }
+
+    /// Whether a release takes a truth value after the switch; `None` where that depends on a release nobody gives.
+    pub(super) fn takes_truth(&self, version: Option<Version>) -> Option<bool> {
+        let Some(before) = self.valued_before.as_deref().and_then(Version::parse) else {
+            return Some(false);
+        };
+        version.map(|version| version < before)
     }
 
     /// The value that the switch sets.
@@ -494,7 +505,8 @@ mod tests {
             found.map(|spelling| spelling.kv)
         };
         assert_eq!(kv(Engine::Vllm, "fp8_e5m2"), Some(Some(KvType::Fp8)));
-        assert_eq!(kv(Engine::Vllm, "turboquant_k8v4"), Some(None));
+        assert_eq!(kv(Engine::Vllm, "turboquant_k8v4"), Some(Some(KvType::TurboK8V4)));
+        assert_eq!(kv(Engine::Vllm, "octave_k3v4"), Some(None));
         assert_eq!(kv(Engine::Vllm, "q8_0"), None);
         assert_eq!(kv(Engine::LlamaCpp, "iq4_nl"), Some(Some(KvType::Iq4Nl)));
         assert_eq!(kv(Engine::LlamaCpp, "int8"), None);

@@ -123,6 +123,7 @@ impl Container {
         deployment.server.clone_from(&invocation.server);
         deployment.engine_version.clone_from(&invocation.version);
         deployment.image.clone_from(&self.image);
+        deployment.is_own_build = invocation.is_own_build;
         deployment.model.clone_from(&invocation.model);
         deployment.args.clone_from(&invocation.args);
         deployment.settings = invocation.settings.clone();

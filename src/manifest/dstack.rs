@@ -38,7 +38,9 @@ pub fn read(input: &Input<'_>) -> Declared {
         ..Declared::default()
     };
     for mut deployment in started.deployments {
-        deployment.model_hints.extend(started.downloads.iter().cloned());
+        deployment
+            .model_hints
+            .splice(0..0, started.downloads.iter().cloned());
         complete(&mut deployment, input);
         declared.deployments.push(deployment);
     }

@@ -380,7 +380,7 @@ pub(super) fn serve(mut container: Container, input: &Input<'_>, format: Format,
     deployment
         .engine
         .get_or_insert_with(|| Fact::derived(engine, [because]));
-    deployment.model_hints.extend(started.downloads);
+    deployment.model_hints.splice(0..0, started.downloads);
     Served {
         deployment,
         findings: started.findings,
@@ -444,7 +444,9 @@ fn pulled(deployment: &mut Deployment, downloads: &[Fact<String>]) {
 /// Adds what a container starts to what a document declares. Downloads beside an engine are names of its model.
 pub(super) fn add_started(declared: &mut Declared, mut started: Started) {
     for deployment in &mut started.deployments {
-        deployment.model_hints.extend(started.downloads.iter().cloned());
+        deployment
+            .model_hints
+            .splice(0..0, started.downloads.iter().cloned());
         pulled(deployment, &started.downloads);
     }
     declared.deployments.append(&mut started.deployments);

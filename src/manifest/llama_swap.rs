@@ -41,7 +41,9 @@ pub fn read(input: &Input<'_>) -> Declared {
         let started = container.deployments(input, Format::LlamaSwap, &name);
         declared.findings.extend(started.findings);
         for mut deployment in started.deployments {
-            deployment.model_hints.extend(started.downloads.iter().cloned());
+            deployment
+                .model_hints
+                .splice(0..0, started.downloads.iter().cloned());
             deployment.model_hints.push(name.clone());
             declared.deployments.push(deployment);
         }

@@ -334,6 +334,8 @@ pub struct Deployment {
     pub engine_version: Option<Fact<String>>,
     /// The container image that it runs in, as written.
     pub image: Option<Fact<String>>,
+    /// True where the engine's image is somebody's own build, perhaps of a fork with flags of its own.
+    pub is_own_build: bool,
     /// Directory, GGUF file or hub name, as written.
     pub model: Option<Fact<String>>,
     /// Other names of the model that the file holds (a download beside the server, the served name, the host side of
@@ -377,6 +379,7 @@ impl Deployment {
             server: None,
             engine_version: None,
             image: None,
+            is_own_build: false,
             model: None,
             model_hints: Vec::new(),
             machines: Vec::new(),

@@ -35,7 +35,9 @@ pub fn read(input: &Input<'_>) -> Declared {
         declared.findings = started.findings;
         declared.deployments = started.deployments;
         for deployment in &mut declared.deployments {
-            deployment.model_hints.extend(started.downloads.iter().cloned());
+            deployment
+                .model_hints
+                .splice(0..0, started.downloads.iter().cloned());
             cached(deployment, root);
         }
     } else if let Some(arguments) = root.at(&["model_metadata", "engine_args"]) {
@@ -45,7 +47,8 @@ pub fn read(input: &Input<'_>) -> Declared {
 }
 
 fn name(root: Node<'_>) -> Fact<String> {
-    plain_keys::text(root, &["model_name"]).unwrap_or_else(|| Fact::derived("truss".to_owned(), [root.span()]))
+    plain_keys::text(root, &["model_name"])
+        .unwrap_or_else(|| Fact::derived("truss".to_owned(), [root.span()]))
 }
 
 fn container(input: &Input<'_>) -> Container {
@@ -257,7 +260,7 @@ fn cached(deployment: &mut Deployment, root: Node<'_>) {
         {
             deployment.settings.set("model_revision", revision);
         }
-        deployment.model_hints.push(cache.source);
+        deployment.model_hints.insert(0, cache.source);
     }
 }
 

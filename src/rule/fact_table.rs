@@ -108,10 +108,9 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("deployment.pipeline_parallel", COUNT, OfDeployment, "stages that the layers are split into",
         |v| setting_count(v, "pipeline_parallel"), |v| setting_origin(v, "pipeline_parallel")),
     row("deployment.quantization", TEXT, OfDeployment, "the weight format asked for: auto, as-published, or a name",
-        |v| Some(Value::Text(v.deployment?.weight_format().name().to_owned().into())), |v| origin(v.deployment?.quantization.as_ref())),
-    row("deployment.server", TEXT, OfDeployment, "what serves the model, where that goes by another name than its engine: nim, vllm-omni, ...",
-        |v| text(v.deployment?.quantization.as_ref().map_or("auto", |fact| fact.value.name())), |v| origin(v.deployment?.quantization.as_ref())),
         |v| Some(Value::Text(asked_format(v)?.name().to_owned().into())), |v| origin(v.deployment?.quantization.as_ref())),
+    row("deployment.server", TEXT, OfDeployment, "what serves the model, where that goes by another name than its engine: nim, vllm-omni, ...",
+        |v| text(&v.deployment?.server.as_ref()?.value), |v| origin(v.deployment?.server.as_ref())),
     row("deployment.settings", LIST, OfDeployment, "ids of every setting that is declared, in order",
         |v| Some(words(v.deployment?.settings.iter().map(|(id, _)| id))), nowhere),
     row("deployment.suitable_tensor_parallel", TEXT, OfDeployment, "the tensor-parallel sizes that the heads of the model and the accelerators allow, in words",
@@ -428,6 +427,8 @@ fn least_startup_seconds(view: &View<'_>) -> Option<u64> {
     let downloads = view.deployment?.surroundings.flag("downloads_model")?;
     let rate = if downloads { 500_000_000 } else { 2_000_000_000 };
     Some((bytes / rate).saturating_add(40))
+}
+
 /// The weight format asked for; of a GGUF file that is the file's own.
 fn asked_format(view: &View<'_>) -> Option<WeightFormat> {
     let deployment = view.deployment?;

@@ -58,7 +58,14 @@ impl Declarations {
         declaration.index = self.items.len();
         let mut findings = settle(&mut declaration.deployment, sources);
         surroundings::settle(&mut declaration.deployment.surroundings);
-        fill(&mut declaration.deployment, settings);
+        let path = sources
+            .get(declaration.deployment.file)
+            .map(|file| file.path().to_owned());
+        fill(
+            &mut declaration.deployment,
+            settings,
+            path.as_deref().unwrap_or_default(),
+        );
         findings.extend(unresolved(&declaration.deployment));
         for finding in &mut findings {
             finding.deployment = Some(declaration.index);
@@ -93,15 +100,21 @@ pub(super) fn collect(manifests: &Manifests, settings: &Settings, sources: &Sour
 
 /// Says which fields of another tool's file could not be checked, because their values are known only later.
 fn unresolved(deployment: &Deployment) -> Option<Finding> {
-    let fields = &deployment.unresolved;
+    // A KV type that stands there and is not known has been told.
+    let is_told = |field: &str| {
+        let given = KV_SETTINGS.iter().find_map(|id| deployment.settings.text(id));
+        field == "kv_cache" && given.is_some_and(|value| !args::is_placeholder(value))
+    };
+    let fields = deployment.unresolved.iter().filter(|field| !is_told(field));
+    let fields: Vec<&String> = fields.collect();
     if deployment.format == Format::Own || fields.is_empty() {
         return None;
     }
-    let place = |field: &String| {
-        let model = deployment.model.as_ref().filter(|_| field == "model");
+    let place = |field: &&String| {
+        let model = deployment.model.as_ref().filter(|_| *field == "model");
         let setting = SETTINGS_OF_FIELDS
             .iter()
-            .filter(|(name, _)| name == field)
+            .filter(|(name, _)| name == *field)
             .find_map(|(_, id)| deployment.settings.get(id))
             .or_else(|| deployment.settings.get(field));
         model.or(setting).and_then(Fact::span)
@@ -126,7 +139,7 @@ fn unresolved(deployment: &Deployment) -> Option<Finding> {
 }
 
 /// Lays the defaults of the settings under what a deployment declares.
-fn fill(deployment: &mut Deployment, settings: &Settings) {
+fn fill(deployment: &mut Deployment, settings: &Settings, path: &str) {
     let why = "the default of the settings";
     // On how many nodes nobody knows, nothing can be said of the fit.
     let countable = !deployment.unresolved.iter().any(|field| field == "nodes");
@@ -136,7 +149,7 @@ fn fill(deployment: &mut Deployment, settings: &Settings) {
     }
     if countable && deployment.machines.is_empty() && !deployment.accelerators.is_cpu() {
         deployment.machines = settings
-            .default_machines
+            .machines_of(path)
             .iter()
             .map(|name| Fact::default(name.clone(), why))
             .collect();
@@ -148,7 +161,7 @@ fn fill(deployment: &mut Deployment, settings: &Settings) {
     }
     if deployment.context.is_empty() {
         deployment.context = settings
-            .default_contexts
+            .contexts_of(path)
             .iter()
             .map(|count| Fact::default(*count, why))
             .collect();
@@ -169,12 +182,21 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
         findings: Vec::new(),
         engine,
         foreign: deployment.format != Format::Own,
+        unknown_spelling: unknown_spelling(deployment, engine, version),
     };
     for unknown in &parsed.unknown {
         settled.unknown(unknown);
     }
     for (span, problem) in &parsed.problems {
         settled.invalid(*span, problem.clone(), "cannot be read");
+    }
+    for (span, doubt) in &parsed.doubts {
+        let label = Label {
+            span: *span,
+            text: "which release is it?".to_owned(),
+        };
+        let finding = Finding::at("value-invalid", Severity::Info, doubt.clone(), label);
+        settled.findings.push(finding);
     }
     for (first, last) in &parsed.repeated {
         settled.conflict("an argument", first, last, "the last one counts");
@@ -214,9 +236,26 @@ const CONTEXT_SETTINGS: [&str; 3] = ["context", "ctx_size", "num_ctx"];
 /// Setting ids by which engines' arguments give the KV type.
 const KV_SETTINGS: [&str; 3] = ["kv_cache", "cache_type_k", "kv_cache_type"];
 
+/// How bad a value is that no release of the engine known here takes: certain in our own format and for a release that
+/// is known, else a newer release may take it, and a fork may take anything.
+fn unknown_spelling(deployment: &Deployment, engine: Engine, version: Option<Version>) -> Severity {
+    let is_known = version.is_some_and(|version| {
+        engine::flags::FlagTable::of(engine)
+            .version
+            .is_some_and(|read| version <= read)
+    });
+    match () {
+        () if deployment.format == Format::Own || is_known && !deployment.is_own_build => Severity::Error,
+        () if deployment.is_own_build => Severity::Info,
+        () => Severity::Warning,
+    }
+}
+
 struct Settled {
     findings: Vec<Finding>,
     engine: Engine,
+    /// How bad a value is that the engine is not known to take.
+    unknown_spelling: Severity,
     /// True for files that other tools read too: a flag that we do not know may be one of a fork.
     foreign: bool,
 }
@@ -331,16 +370,44 @@ impl Settled {
             }
             None if args::is_placeholder(&given.value) => {}
             None => {
-                if let Some(span) = given.span() {
-                    self.invalid(
-                        span,
-                        format!("unknown KV-cache type: {}", given.value),
-                        "unknown type",
-                    );
-                }
+                self.unknown_kv(&given);
+                deployment.mark_unresolved("kv_cache");
             }
         }
         self.supported(deployment);
+    }
+
+    /// A KV type without a size that is known here: one that the engine takes, or one that it may not.
+    fn unknown_kv(&mut self, given: &Fact<String>) {
+        let Some(span) = given.span() else { return };
+        let spellings = engine::kv_types(self.engine);
+        let name = self.engine.name();
+        let value = &given.value;
+        let takes = spellings.iter().any(|spelling| spelling.name == *value);
+        let (severity, message, text) = match self.unknown_spelling {
+            _ if takes => (
+                Severity::Info,
+                format!("the size of the KV-cache type {value} of {name} is not known here"),
+                "nothing was sized that depends on it",
+            ),
+            Severity::Error => (
+                Severity::Error,
+                format!("unknown KV-cache type: {value}"),
+                "unknown type",
+            ),
+            severity => (
+                severity,
+                format!("{value} is a KV-cache type of no {name} release that is known here"),
+                "of a fork or of a newer release?",
+            ),
+        };
+        let text = text.to_owned();
+        self.findings.push(Finding::at(
+            "value-invalid",
+            severity,
+            message,
+            Label { span, text },
+        ));
     }
 
     /// Reports KV types that the engine does not have, and leaves them out.
@@ -359,9 +426,13 @@ impl Settled {
             let message = format!("{} has no KV-cache type {}", self.engine.name(), kv.value.name());
             let label = Label {
                 span,
-                text: "the engine refuses it".to_owned(),
+                text: match self.unknown_spelling {
+                    Severity::Error => "the engine refuses it",
+                    _ => "of a fork or of a newer release?",
+                }
+                .to_owned(),
             };
-            let finding = Finding::at("value-invalid", Severity::Error, message, label);
+            let finding = Finding::at("value-invalid", self.unknown_spelling, message, label);
             self.findings.push(finding.with_help(format!(
                 "{} takes {}",
                 self.engine.name(),
@@ -458,6 +529,9 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
                     found.push(None);
                 }
             }
+        }
+        if deployment.sized_as().is_none() {
+            all.findings.extend(engine_not_sized(declaration));
         }
         let left_open = deployment.unresolved.iter().any(|key| key == "machines" || key == "nodes");
         if found.is_empty()
@@ -581,6 +655,29 @@ fn machine_unknown(declaration: &Declaration, name: &Fact<String>, suggestions: 
     };
     finding.deployment = Some(declaration.index);
     finding.with_help(help)
+}
+
+/// Says that a server is known and its memory is not, once a deployment.
+fn engine_not_sized(declaration: &Declaration) -> Option<Finding> {
+    let deployment = &declaration.deployment;
+    let server = deployment.server.as_ref()?;
+    let span = server
+        .span()
+        .or_else(|| deployment.name.span())
+        .unwrap_or(deployment.span);
+    let name = &deployment.name.value;
+    let message = format!(
+        "{name} is served by {}, whose memory is not modelled: nothing of it was sized",
+        server.value
+    );
+    let label = Label {
+        span,
+        text: "no estimate".to_owned(),
+    };
+    let mut finding = Finding::at("engine-not-sized", Severity::Info, message, label);
+    finding.deployment = Some(declaration.index);
+    let engines = Engine::ALL.map(Engine::name).join(", ");
+    Some(finding.with_help(format!("the engines that are sized are {engines}")))
 }
 
 fn no_machine(declaration: &Declaration) -> Finding {

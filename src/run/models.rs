@@ -57,6 +57,7 @@ pub(super) fn load(
             } else {
                 shelf.look_up(&name.value, &declaration.folder)
             };
+            let place = place.or_else(|| shelf.look_up_hints(declaration));
             if place.is_none() {
                 findings.extend(not_found(declaration, &shelf));
             }
@@ -100,14 +101,21 @@ pub(super) fn names_elsewhere(
     let mut shelf = Shelf::new(found, settings);
     let mut elsewhere = |declaration: &Declaration| {
         let written = &declaration.deployment.model.as_ref()?.value;
-        let place = shelf.look_up(written, &declaration.folder);
-        let lies_here = place.is_some_and(|shown| matches!(shelf.places.get(&shown), Some(Place::Path(_))));
+        // What the catalog or the cache knows is locked all the same: a lock is what a review can see.
+        let lies_here = shelf.look_up_here(written, &declaration.folder).is_some();
         // A path of the serving machine, and beside it the address of the hub that it is filled from.
         let hints = declaration.deployment.model_hints.iter().map(|hint| &hint.value);
-        let download = || hints.into_iter().find(|hint| lock::Reference::names_the_hub(hint));
+        let download = || {
+            hints
+                .into_iter()
+                .find(|hint| lock::Reference::names_the_hub(hint))
+        };
         let is_name = lock::Reference::parse(written, false).is_some();
         let by_hint = (!is_name).then(download).flatten();
-        let meant = settings.model_named(written).map(|meant| &meant.model).or(by_hint);
+        let meant = settings
+            .model_named(written)
+            .map(|meant| &meant.model)
+            .or(by_hint);
         (!lies_here).then(|| (meant.unwrap_or(written).clone(), meant.is_some()))
     };
     declarations.iter().map(&mut elsewhere).collect()
@@ -140,11 +148,23 @@ fn load_one(place: &Place, shown: &str, sources: &Sources) -> (Option<Model>, Ve
             let (model, findings) = found.to_model(shown);
             (Some(model), findings)
         }
+        Place::Hinted {
+            place,
+            name,
+            assumption,
+        } => {
+            let (model, findings) = load_one(place, name, sources);
+            let model = model.map(|mut model| {
+                model.assumptions.push(assumption.clone());
+                model
+            });
+            (model, findings)
+        }
     }
 }
 
 /// Where a model lies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Place {
     /// A directory or a GGUF file.
     Path(PathBuf),
@@ -154,6 +174,12 @@ enum Place {
     Locked(Box<Record>),
     /// A row of the built-in catalog.
     Catalog(Box<Match>),
+    /// The place of another name that the file holds beside a path of the serving machine.
+    Hinted {
+        place: Box<Place>,
+        name: String,
+        assumption: String,
+    },
 }
 
 /// Every place where a model may lie, by the path or name that reports print.
@@ -221,6 +247,13 @@ impl<'a> Shelf<'a> {
 
     /// The place of a model that was recorded or fetched before: lock file, hub cache, catalog.
     fn look_up_records(&mut self, written: &str) -> Option<String> {
+        let (shown, place) = self.recorded(written)?;
+        self.places.entry(shown.clone()).or_insert(place);
+        Some(shown)
+    }
+
+    /// What was recorded of a model, and the name that reports print.
+    fn recorded(&self, written: &str) -> Option<(String, Place)> {
         let written = self.meant(written);
         let reference = name::parse(written)?;
         let place = self
@@ -230,11 +263,52 @@ impl<'a> Shelf<'a> {
         let shown = match &place {
             Place::Catalog(found) if found.assumption.is_none() => found.record.name.clone(),
             // Else the name says which file or revision it is: another model than under another name.
-            Place::Locked(record) if record.gguf.is_empty() && record.requested.is_none() => record.name.clone(),
+            Place::Locked(record) if record.gguf.is_empty() && record.requested.is_none() => {
+                record.name.clone()
+            }
             _ => written.to_owned(),
         };
-        self.places.entry(shown.clone()).or_insert(place);
-        Some(shown)
+        Some((shown, place))
+    }
+
+    /// The place of a model whose path only the serving machine has, by the other names that its file holds.
+    fn look_up_hints(&mut self, declaration: &Declaration) -> Option<String> {
+        let deployment = &declaration.deployment;
+        let written = deployment.model.as_ref()?.value.as_str();
+        let is_path = written.starts_with(['/', '.', '~']) || written.contains("://");
+        let is_file = name::parse(written).is_some_and(|reference| reference.kind == Kind::Gguf);
+        if deployment.format == Format::Own || !(is_path || is_file) {
+            return None;
+        }
+        let hints = deployment.model_hints.iter().map(|hint| hint.value.as_str());
+        let (name, place) = hints
+            .filter(|hint| *hint != written && may_name_a_model(hint))
+            .find_map(|hint| self.hinted(hint, &declaration.folder))?;
+        let assumption = format!("{written} is taken for {name}, which its file names beside it");
+        // Two files may mount different models at one path.
+        let key = format!("{written} ({name})");
+        let place = Place::Hinted {
+            place: Box::new(place),
+            name,
+            assumption,
+        };
+        self.places.entry(key.clone()).or_insert(place);
+        Some(key)
+    }
+
+    fn hinted(&mut self, hint: &str, folder: &Path) -> Option<(String, Place)> {
+        let holds_model = |place: &Place| match place {
+            Place::Path(path) => path.is_file() || path.join("config.json").is_file(),
+            _ => true,
+        };
+        // An absolute path is one of the host that serves, never of the one that checks.
+        let is_relative = !hint.starts_with(['/', '~']);
+        let here = is_relative.then(|| self.look_up_here(hint, folder)).flatten();
+        let place = here.and_then(|shown| Some((self.places.get(&shown)?.clone(), shown)));
+        match place.filter(|(place, _)| holds_model(place)) {
+            Some((place, shown)) => Some((shown, place)),
+            None => self.recorded(hint),
+        }
     }
 
     /// The name that the settings put in the place of another.
@@ -345,6 +419,18 @@ fn is_model(path: &Path) -> bool {
 fn is_hub_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     parts.len() <= 2 && !name.starts_with(['.', '/', '~']) && parts.iter().all(|part| !part.is_empty())
+}
+
+/// True for another name of a model that says enough: a path, `org/name`, or the name of a checkpoint that is known. A
+/// service called `chat` says nothing, and one called `llama` should not.
+fn may_name_a_model(hint: &str) -> bool {
+    let is_checkpoint = |known: &str| {
+        known
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.eq_ignore_ascii_case(hint))
+    };
+    hint.contains('/') || catalog::names().into_iter().any(is_checkpoint)
 }
 
 /// True where oomlint's own format names a path beside the file: if nothing is there, it is misspelt.

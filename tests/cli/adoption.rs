@@ -178,6 +178,32 @@ fn a_folder_that_is_no_repository_is_told_with_words() {
 }
 
 #[test]
+fn paths_have_machines_and_contexts_of_their_own_and_the_command_line_goes_before_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write(path, "m/config.json", CONFIG);
+    for place in ["edge", "lab"] {
+        let manifest =
+            format!("oomlint: 1\ndeployments:\n  - {{name: {place}, model: ../m, engine: vllm}}\n");
+        write(path, &format!("{place}/deploy.yaml"), manifest);
+    }
+    let settings = "machine: h100-sxm-80gb\noverrides:\n  - {paths: [edge/], machine: l4, context: 4k}\n";
+    write(path, ".oomlint.yaml", settings);
+    let machines = |arguments: &[&str]| {
+        let (report, _) = report(path, arguments);
+        let cells = report["scenarios"].as_array().unwrap().clone();
+        let cell =
+            |cell: &serde_json::Value| format!("{} {}", cell["machine"].as_str().unwrap(), cell["context"]);
+        cells.iter().map(cell).collect::<Vec<_>>()
+    };
+    let by_settings = machines(&["check"]);
+    assert_eq!(by_settings[0], "l4 4096");
+    assert!(by_settings[1].starts_with("h100-sxm-80gb "), "{by_settings:?}");
+    let typed = machines(&["check", "--machine", "a100-sxm-80gb", "--context", "8k"]);
+    assert_eq!(typed, ["a100-sxm-80gb 8192", "a100-sxm-80gb 8192"]);
+}
+
+#[test]
 fn paths_have_severities_of_their_own_and_the_command_line_goes_before_them() {
     let folder = failing();
     let path = folder.path();

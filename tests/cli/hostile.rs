@@ -187,6 +187,16 @@ fn symbolic_links_that_loop_are_named_and_left() {
         found.iter().any(|finding| finding == "file-unreadable x/loop"),
         "{found:?}"
     );
+    let leads_nowhere = |finding: &&String| finding.contains("dangling");
+    assert_eq!(found.iter().find(leads_nowhere), None, "it is no candidate");
+    std::os::unix::fs::symlink("nowhere", folder.path().join("x/dangling.yaml")).unwrap();
+    let found = complete(folder.path());
+    assert!(
+        found
+            .iter()
+            .any(|finding| finding == "file-unreadable x/dangling.yaml"),
+        "{found:?}"
+    );
 }
 
 #[cfg(unix)]

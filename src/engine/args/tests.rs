@@ -378,6 +378,7 @@ fn stand_ins_are_told_from_values() {
         "replaced-by-kustomize",
         "%MODEL%",
         "@MODEL@",
+        "__GPU_MEM_FRACTION__",
         "MODEL_NAME",
     ] {
         assert!(is_placeholder(open), "{open}");
@@ -393,5 +394,18 @@ fn stand_ins_are_told_from_values() {
         "50%",
     ] {
         assert!(!is_placeholder(value), "{value}");
+    }
+}
+
+#[test]
+fn a_switch_that_once_took_a_value_is_refused_by_the_releases_that_refuse_it() {
+    let line = "--enable-chunked-prefill=false";
+    let old = parse_line(Engine::Vllm, Some("0.6.3"), line).0;
+    let new = parse_line(Engine::Vllm, Some("0.11.0"), line).0;
+    let unknown = vllm(line);
+    let told = |parsed: &ParsedArgs| (parsed.problems.len(), parsed.doubts.len());
+    assert_eq!([told(&old), told(&new), told(&unknown)], [(0, 0), (1, 0), (0, 1)]);
+    for parsed in [old, new, unknown] {
+        assert_eq!(parsed.settings.flag("chunked_prefill"), Some(false));
     }
 }

@@ -13,6 +13,10 @@ use crate::fact::Fact;
 
 /// What an image's name says.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of an image, named in the data"
+)]
 pub struct ImageEngine {
     /// The engine whose sizing applies.
     pub engine: Option<Engine>,
@@ -32,6 +36,8 @@ pub struct ImageEngine {
     pub environment: &'static BTreeMap<String, Option<String>>,
     /// True where the image is the model.
     pub is_model: bool,
+    /// True for an image that only a word of its name tells of: somebody's own build, perhaps of a fork.
+    pub is_own_build: bool,
 }
 
 /// What is known of an image by its name, private mirrors of public images included.
@@ -49,6 +55,7 @@ pub fn image_engine(image: &Fact<String>) -> Option<ImageEngine> {
             idle: row.idle,
             environment: &row.env,
             is_model: row.model.as_deref() == Some("image"),
+            is_own_build: false,
         });
     }
     let engine = catalog.engine_in(&name)?;
@@ -62,6 +69,7 @@ pub fn image_engine(image: &Fact<String>) -> Option<ImageEngine> {
         idle: false,
         environment: no_variables(),
         is_model: false,
+        is_own_build: true,
     })
 }
 
@@ -344,6 +352,7 @@ mod tests {
             "ghcr.io/huggingface/text-embeddings-inference:1.5",
             "example/vllm-router:1",
             "example/ollama-exporter",
+            "example/gradio-rag-vllm-openai:2",
         ] {
             assert_eq!(known(image), None, "{image}");
         }

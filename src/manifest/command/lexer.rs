@@ -159,7 +159,8 @@ impl<'t> Lexer<'t> {
         let digits = (0..3)
             .take_while(|ahead| self.peek(*ahead).is_some_and(|b| b.is_ascii_digit()))
             .count();
-        if matches!(self.peek(digits), Some(b'<' | b'>')) && self.sealed_here().is_none() {
+        let redirects = matches!(self.peek(digits), Some(b'<' | b'>')) && self.stand_in().is_none();
+        if redirects && self.sealed_here().is_none() {
             self.at += digits;
             self.redirect();
             return;
@@ -274,6 +275,18 @@ impl<'t> Lexer<'t> {
         }
     }
 
+    /// The end of `<model-path>`, which is a value to be filled in. A shell would read from a file of that name, and
+    /// nobody means it to.
+    fn stand_in(&self) -> Option<usize> {
+        let rest = self.value.get(self.at..)?.strip_prefix('<')?;
+        let (name, after) = rest.split_once('>')?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+        let stands = name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(is_name)
+            && !after.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '&' | '>' | '$' | '/'));
+        stands.then(|| self.at + name.len() + 2)
+    }
+
     fn sealed_here(&self) -> Option<usize> {
         if self.sealed {
             self.text.sealed_until(self.at)
@@ -292,6 +305,11 @@ impl<'t> Lexer<'t> {
             let start = self.at;
             if let Some(end) = self.sealed_here() {
                 word.plain(start..end, true);
+                self.at = end;
+                continue;
+            }
+            if let Some(end) = self.stand_in() {
+                word.plain(start..end, false);
                 self.at = end;
                 continue;
             }

@@ -91,6 +91,8 @@ pub struct Invocation {
     pub server: Option<Fact<String>>,
     /// The engine's release, from the image's tag; as written there.
     pub version: Option<Fact<String>>,
+    /// True where the image is somebody's own build of the engine, perhaps of a fork with flags of its own.
+    pub is_own_build: bool,
     /// The engine's own words after its executable.
     pub args: Vec<Fact<String>>,
     /// What environment variables and option files set, by setting id. `args` win over them.

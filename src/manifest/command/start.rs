@@ -227,6 +227,10 @@ impl Start<'_> {
     /// An engine's image whose script is in no file still serves something.
     fn or_image(&mut self, shell: &Shell) {
         let serves = self.found.iter().any(|(found, _)| found.role == Role::Serves);
+        // A script that a shell cannot read hides what it starts: the engine's image tells that it was meant to.
+        if !serves && self.unseen.is_none() && !self.problems.is_empty() {
+            self.unseen = Some((Vec::new(), shell.variables.clone()));
+        }
         let Some((words, environment)) = self.unseen.take().filter(|_| !serves) else {
             return;
         };
@@ -271,6 +275,7 @@ impl Start<'_> {
             engine: engine.map(|engine| Fact::derived(engine, fact(span))),
             server: server.map(|server| Fact::derived(server.to_owned(), fact(span))),
             version,
+            is_own_build: self.holds.as_ref().is_some_and(|holds| holds.is_own_build),
             args: Vec::new(),
             settings: Settings::default(),
             model: None,

@@ -586,3 +586,46 @@ fn a_custom_image_with_a_model_and_flags_runs_its_engine() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_name_in_angle_brackets_is_a_value_to_be_filled_in() {
+    let script = "vllm serve --model <model-path> --max-model-len=<CTX> --dtype auto > log.txt 2>&1";
+    let found = Case::new(&format!("entrypoint: [sh, -c]\narguments: ['{script}']\n")).only();
+    assert_eq!(
+        args(&found),
+        [
+            "--model",
+            "<model-path>",
+            "--max-model-len=<CTX>",
+            "--dtype",
+            "auto"
+        ]
+    );
+    assert!(found.unresolved.contains(&"model".to_owned()));
+    assert!(found.unresolved.contains(&"context".to_owned()));
+    let read =
+        Case::new("entrypoint: [sh, -c]\narguments: ['vllm serve org/m <in >out --dtype auto']\n").only();
+    assert_eq!(args(&read), ["org/m", "--dtype", "auto"]);
+}
+
+#[test]
+fn a_script_that_no_shell_reads_is_told_where_the_image_serves() {
+    let broken = "entrypoint: [sh, -c]\narguments: ['echo \"starting\nvllm serve org/m']\n";
+    let found = Case::new(&format!("image: vllm/vllm-openai:v0.11.0\n{broken}")).only();
+    assert_eq!(engine(&found), Some(Engine::Vllm));
+    assert_eq!(found.unresolved, ["model", "context"]);
+    assert_eq!(found.problems.len(), 1);
+    assert!(
+        Case::new(&format!("image: busybox\n{broken}"))
+            .run_with(&Interpolation::None)
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_worker_of_dynamo_is_its_engine() {
+    let found =
+        Case::new("entrypoint: [python3, -m, dynamo.trtllm]\narguments: [--model-path, org/m]\n").only();
+    assert_eq!(engine(&found), Some(Engine::TensorrtLlm));
+    assert_eq!((found.server.is_none(), model(&found)), (true, Some("org/m")));
+}

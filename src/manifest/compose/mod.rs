@@ -82,7 +82,9 @@ fn deployments(service: &Service<'_>, project: &Project<'_>) -> Started {
         {
             plain_keys::declare_model(deployment, only.clone());
         }
-        deployment.model_hints.extend(started.downloads.iter().cloned());
+        deployment
+            .model_hints
+            .splice(0..0, started.downloads.iter().cloned());
         mounts::hint(service, project, deployment);
         replicas(service, project, deployment);
         if devices.unresolved && deployment.accelerators.count.is_none() {

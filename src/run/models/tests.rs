@@ -1,4 +1,6 @@
 use super::*;
+use crate::fact::Fact;
+use crate::manifest::Deployment;
 use crate::model::record::{Parts, RecordedWeights};
 use std::fs;
 
@@ -202,6 +204,73 @@ fn a_misspelt_path_is_never_taken_for_a_checkpoint_of_its_name() {
         Some(ModelSource::Catalog),
         "no such folder: a hub name"
     );
+}
+
+impl Tree {
+    /// A pod's declaration of a model at a path, with other names beside it.
+    fn mounted(&self, written: &str, hints: &[&str]) -> Declaration {
+        let file = self.sources.add("pod.yaml", written);
+        let span = file.span(0..written.len());
+        let name = Fact::at(written.to_owned(), span);
+        let mut deployment = Deployment::new(name.clone(), file.id(), span, Format::Kubernetes);
+        deployment.model = Some(name);
+        deployment.model_hints = hints
+            .iter()
+            .map(|hint| Fact::at((*hint).to_owned(), span))
+            .collect();
+        Declaration::new(deployment, self.root.path().to_path_buf())
+    }
+
+    fn assumption(&self, written: &str, hints: &[&str]) -> Option<String> {
+        let declaration = self.mounted(written, hints);
+        let models = load(&self.found, &[declaration], &self.settings, &self.sources);
+        models.of(0)?.1.assumptions.last().cloned()
+    }
+}
+
+#[test]
+fn a_path_of_the_container_is_known_by_what_stands_beside_it() {
+    let tree = Tree::new();
+    let taken = |hint: &str| {
+        Some(format!(
+            "/mnt/models is taken for {hint}, which its file names beside it"
+        ))
+    };
+    let found = tree.assumption(
+        "/mnt/models",
+        &["chat", "/srv/unheard-of", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B"],
+    );
+    assert_eq!(found, taken("Qwen/Qwen3-8B"));
+    let found = tree.assumption("/mnt/models", &["llama", "qwen3-8b"]);
+    assert!(
+        found.is_some_and(|words| words.contains("taken for qwen3-8b")),
+        "the exact name of a checkpoint"
+    );
+    assert_eq!(
+        tree.assumption("/mnt/models", &["chat", "llama", "nobody/knows"]),
+        None
+    );
+    let named = tree.assumption("nobody/knows", &["Qwen/Qwen3-8B"]);
+    assert_eq!(named, None, "a name of its own is no path");
+}
+
+#[test]
+fn two_files_may_mount_different_models_at_one_path() {
+    let tree = Tree::new();
+    let declarations = ["Qwen/Qwen3-8B", "Qwen/Qwen3-32B"].map(|hint| tree.mounted("/mnt/models", &[hint]));
+    let models = load(&tree.found, &declarations, &tree.settings, &tree.sources);
+    let name = |at| models.of(at).map(|(_, model)| model.name.clone());
+    assert_eq!(name(0).as_deref(), Some("Qwen/Qwen3-8B"));
+    assert_eq!(name(1).as_deref(), Some("Qwen/Qwen3-32B"));
+}
+
+#[test]
+fn only_what_lies_in_the_tree_needs_no_lock() {
+    let tree = Tree::new();
+    tree.write("Qwen/Qwen3-32B/config.json", CONFIG);
+    let declarations = ["Qwen/Qwen3-8B", "Qwen/Qwen3-32B"].map(|name| tree.mounted(name, &[]));
+    let names = names_elsewhere(&tree.found, &declarations, &tree.settings);
+    assert_eq!(names, [Some(("Qwen/Qwen3-8B".to_owned(), false)), None]);
 }
 
 #[test]
