@@ -4,6 +4,7 @@
 //! answers for any context, batch and KV type without reading anything again. Flags, defaults and KV types are
 //! data in `catalog/engines`; the arithmetic is in the engine's file. Sources: `docs/engines.md`.
 
+pub mod architectures;
 pub mod args;
 mod defaults;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub mod mlx;
 pub mod ollama;
 pub mod overheads;
 pub mod refusals;
+pub mod releases;
 pub mod settings;
 pub mod sglang;
 pub mod sharding;
@@ -123,6 +125,16 @@ impl Version {
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self {
             parts: (major, minor, patch),
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    /// `0.17.1`; a llama.cpp build as its number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.parts {
+            (build, 0, 0) if build > 999 => write!(f, "b{build}"),
+            (major, minor, patch) => write!(f, "{major}.{minor}.{patch}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! In: image, commands, environment and accelerators as a format found them. Out: one [`Deployment`] for each engine
 //! that the container starts. What a command means is the business of [`super::command`].
 
-use super::command::{self, Environment, Invocation, Launch, Role, Text, Words};
+use super::command::{self, Environment, Invocation, Launch, Role, Text, Variable, Words};
 use super::{Accelerators, Count, Deployment, Format, Input};
 use crate::fact::Fact;
 use crate::finding::{Finding, Label, Severity};
@@ -102,6 +102,8 @@ impl Container {
         deployment.server.clone_from(&invocation.server);
         deployment.engine_version.clone_from(&invocation.version);
         deployment.model.clone_from(&invocation.model);
+        deployment.image.clone_from(&self.image);
+        deployment.environment = self.environment.iter().map(variable).collect();
         deployment.args.clone_from(&invocation.args);
         deployment.settings = invocation.settings.clone();
         deployment.accelerators = self.accelerators.clone();
@@ -168,6 +170,20 @@ pub struct Started {
     pub downloads: Vec<Fact<String>>,
     /// What is wrong with its commands.
     pub findings: Vec<Finding>,
+}
+
+/// A variable with its value, where that is known.
+fn variable((name, variable): (&str, &Variable)) -> (Fact<String>, Option<Fact<String>>) {
+    let value = variable.fact();
+    let span = match variable {
+        Variable::Known(_) => value.as_ref().and_then(Fact::span),
+        Variable::Unknown { span, .. } => *span,
+    };
+    let name = match span {
+        Some(span) => Fact::at(name.to_owned(), span),
+        None => Fact::default(name.to_owned(), "the container's environment"),
+    };
+    (name, value)
 }
 
 /// A list of visible devices takes from what the container was given; it never adds.

@@ -348,6 +348,11 @@ pub struct Deployment {
     pub kv_cache: Vec<Fact<KvType>>,
     /// Weight format.
     pub quantization: Option<Fact<WeightFormat>>,
+    /// The image of its container, with its tag.
+    pub image: Option<Fact<String>>,
+    /// The container's environment by name, in order; `None` for a value that the files do not hold. A name stands
+    /// at the characters of its value.
+    pub environment: Vec<(Fact<String>, Option<Fact<String>>)>,
     /// The engine's own arguments, word by word.
     pub args: Vec<Fact<String>>,
     /// What keys beside the arguments set, by setting id (`replicas`, `nodes`, `shm_bytes`, `host_memory_bytes`, and
@@ -378,6 +383,8 @@ impl Deployment {
             batch: Vec::new(),
             kv_cache: Vec::new(),
             quantization: None,
+            image: None,
+            environment: Vec::new(),
             args: Vec::new(),
             settings: Settings::default(),
             filled: Vec::new(),

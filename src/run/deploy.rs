@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::read::Manifests;
+use super::releases;
 use crate::config::Settings;
 use crate::engine::{self, Engine, KvType, Version, args};
 use crate::fact::{Fact, Origin};
@@ -169,6 +170,9 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for unknown in &parsed.unknown {
         settled.unknown(unknown);
     }
+    // What wraps an engine counts its own releases.
+    let engines = version.filter(|_| deployment.server.is_none());
+    releases::findings(engine, engines, deployment, &parsed, sources, &mut settled.findings);
     for (span, problem) in &parsed.problems {
         settled.invalid(*span, problem.clone(), "cannot be read");
     }
