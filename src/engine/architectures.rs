@@ -33,9 +33,12 @@ struct Row {
     lacks: Option<String>,
     #[serde(default)]
     since: Option<String>,
-    /// The last release with the class: every later one is without it.
+    /// The last release with the class, as far as known.
     #[serde(default)]
     last: Option<String>,
+    /// The oldest sampled release that has it no more.
+    #[serde(default)]
+    gone_by: Option<String>,
     names: Vec<String>,
 }
 
@@ -52,16 +55,10 @@ fn read() -> Result<Table, String> {
             known.lacks = known.lacks.or(version(&row.lacks));
             known.since = known.since.or(version(&row.since));
             known.last = known.last.or(version(&row.last));
-            known.gone_by = known.last.map(after);
+            known.gone_by = known.gone_by.or(version(&row.gone_by));
         }
     }
     Ok(table)
-}
-
-/// The least release behind another one.
-fn after(version: Version) -> Version {
-    let (major, minor, patch) = version.parts;
-    Version::new(major, minor, patch.saturating_add(1))
 }
 
 /// What is known of the releases that load a class. A catalog that cannot be read knows nothing; a test keeps it
@@ -72,16 +69,11 @@ pub fn releases_of(engine: Engine, architecture: &str) -> Option<Releases> {
     table.get(&(engine, architecture.to_owned())).copied()
 }
 
-/// Why a release does not load a class, in words: `0.10.2 has it`. `None` where it does or nothing is known.
+/// Which release loads a class where this one does not, in words: `0.10.2 has it`. `None` where it does or nothing is known.
 pub fn history(engine: Engine, architecture: &str, version: Version) -> Option<String> {
     let known = releases_of(engine, architecture)?;
     let lacks = known.lacking(Some(version), None)?;
-    Some(match (known.last, known.since) {
-        (Some(last), _) if known.gone_by.is_some_and(|gone| version >= gone) => {
-            format!("{last} was the last with it")
-        }
-        _ => known.history(lacks),
-    })
+    Some(known.history(lacks))
 }
 
 #[cfg(test)]
@@ -99,13 +91,15 @@ mod tests {
         for row in &file.rows {
             assert!(Engine::parse(&row.engine).is_some());
             assert_eq!(row.lacks.is_some(), row.since.is_some());
+            assert_eq!(row.last.is_some(), row.gone_by.is_some());
             assert!(row.lacks.is_some() || row.last.is_some());
         }
         let table = read().unwrap();
-        assert!(table.len() > 200);
+        assert!(table.len() > 150);
         for (name, known) in &table {
             assert!(known.lacks.is_none() || known.lacks < known.since, "{name:?}");
             assert!(known.last.is_none() || known.lacks < known.last, "{name:?}");
+            assert!(known.last.is_none() || known.last < known.gone_by, "{name:?}");
         }
     }
 
@@ -120,7 +114,7 @@ mod tests {
     fn a_class_that_was_dropped_names_its_last_release() {
         assert_eq!(
             at("MllamaForConditionalGeneration", "0.33.0").as_deref(),
-            Some("0.10.2 was the last with it")
+            Some("0.10.2 still had it, 0.11.0 has not")
         );
         assert_eq!(at("MllamaForConditionalGeneration", "0.10.2"), None);
     }

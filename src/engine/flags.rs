@@ -521,9 +521,16 @@ mod tests {
                 assert!(releases.lacks.is_none() || releases.lacks < releases.since);
             }
             for flag in &table.flags {
-                assert_eq!(flag.last.is_some(), flag.last.as_deref().and_then(Version::parse).is_some());
+                assert_eq!(
+                    flag.last.is_some(),
+                    flag.last.as_deref().and_then(Version::parse).is_some()
+                );
                 let other = flag.instead.as_ref().and_then(|instead| instead.flag.as_deref());
-                assert!(other.is_none_or(|other| table.find(other).is_some()), "{:?}", flag.names);
+                assert!(
+                    other.is_none_or(|other| table.find(other).is_some()),
+                    "{:?}",
+                    flag.names
+                );
             }
         }
     }

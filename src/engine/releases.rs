@@ -45,14 +45,14 @@ impl Releases {
     /// The releases on both sides of the change, in words.
     pub fn history(&self, lacks: Lacks) -> String {
         let then = match self.gone_until {
-            Some(until) => format!("up to {until}"),
-            None => "any more".to_owned(),
+            Some(until) => format!("has not, nor any up to {until}"),
+            None => "has not".to_owned(),
         };
         match (lacks, self.last, self.gone_by, self.since) {
             (Lacks::Removed, Some(last), Some(gone), _) => {
-                format!("{last} still had it, {gone} does not {then}")
+                format!("{last} still had it, {gone} {then}")
             }
-            (Lacks::Removed, None, Some(gone), _) => format!("{gone} does not have it {then}"),
+            (Lacks::Removed, None, Some(gone), _) => format!("{gone} {then}"),
             (Lacks::NotYet, _, _, Some(since)) => format!("{since} has it"),
             _ => "other releases have it".to_owned(),
         }
@@ -84,7 +84,10 @@ mod tests {
     #[test]
     fn an_unknown_release_is_taken_for_the_current_one() {
         let known = releases("0.16.0", "0.17.1", "");
-        assert_eq!(known.lacking(None, Version::parse("0.33.0")), Some(Lacks::Removed));
+        assert_eq!(
+            known.lacking(None, Version::parse("0.33.0")),
+            Some(Lacks::Removed)
+        );
         assert_eq!(known.lacking(None, None), None);
         let back = Releases {
             gone_until: Version::parse("0.24.0"),

@@ -343,7 +343,8 @@ fn image_moves(image: &str) -> Option<bool> {
     let moving = ["latest", "nightly", "main", "master", "edge"];
     // `nightly-f849ee7...` is the build of one commit.
     let is_commit = |part: &str| part.len() >= 7 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let moves = |tag: &str| tag.split('-').any(|part| moving.contains(&part)) && !tag.split('-').any(is_commit);
+    let moves =
+        |tag: &str| tag.split('-').any(|part| moving.contains(&part)) && !tag.split('-').any(is_commit);
     Some(!image.contains('@') && tag.is_none_or(moves))
 }
 
@@ -355,7 +356,8 @@ fn is_hub_name(view: &View<'_>) -> Option<bool> {
     }
     let is_here = |model: &Model| matches!(model.source, ModelSource::Directory | ModelSource::Gguf);
     let parts: Vec<&str> = name.split('/').collect();
-    let well_formed = |part: &&str| !part.is_empty() && !part.starts_with(['.', '~']) && !part.contains([':', ' ']);
+    let well_formed =
+        |part: &&str| !part.is_empty() && !part.starts_with(['.', '~']) && !part.contains([':', ' ']);
     Some(parts.len() == 2 && parts.iter().all(well_formed) && !view.model.is_some_and(is_here))
 }
 

@@ -172,7 +172,14 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     }
     // What wraps an engine counts its own releases.
     let engines = version.filter(|_| deployment.server.is_none());
-    releases::findings(engine, engines, deployment, &parsed, sources, &mut settled.findings);
+    releases::findings(
+        engine,
+        engines,
+        deployment,
+        &parsed,
+        sources,
+        &mut settled.findings,
+    );
     for (span, problem) in &parsed.problems {
         settled.invalid(*span, problem.clone(), "cannot be read");
     }

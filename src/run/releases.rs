@@ -70,12 +70,21 @@ impl Release {
             Some(_) => format!("{} has no argument {name}: {history}", self.name()),
             None => format!("{name} is no argument of {} any more: {history}", self.name()),
         };
-        let instead = found.row.instead.as_ref().filter(|_| found.lacks == Lacks::Removed);
+        let instead = found
+            .row
+            .instead
+            .as_ref()
+            .filter(|_| found.lacks == Lacks::Removed);
         let mut finding = Finding::at(rule, severity, message, label).with_help(self.help(instead));
-        if let Some(place) = self.place.filter(|place| *place != span && self.version.is_some()) {
+        if let Some(place) = self
+            .place
+            .filter(|place| *place != span && self.version.is_some())
+        {
             finding = finding.with_related(place, self.name());
         }
-        finding.fix = instead.filter(|_| !found.negated).and_then(|instead| mended(instead, found, sources));
+        finding.fix = instead
+            .filter(|_| !found.negated)
+            .and_then(|instead| mended(instead, found, sources));
         Some(finding)
     }
 
@@ -156,7 +165,9 @@ fn overridden(engine: Engine, deployment: &Deployment, parsed: &ParsedArgs) -> V
     let both = |(name, value): &(Fact<String>, Option<Fact<String>>)| {
         let value = value.as_ref()?;
         let span = value.span()?;
-        let flag = flags.iter().find(|flag| flag.env.as_deref() == Some(name.value.as_str()))?;
+        let flag = flags
+            .iter()
+            .find(|flag| flag.env.as_deref() == Some(name.value.as_str()))?;
         let given = parsed.settings.get(flag.setting.as_deref()?)?;
         let differs = given.value != value.value && !is_same(&given.value, &value.value);
         let place = given.span().filter(|_| differs)?;
@@ -170,7 +181,10 @@ fn overridden(engine: Engine, deployment: &Deployment, parsed: &ParsedArgs) -> V
         };
         let finding = Finding::at("env-overrides-flag", Severity::Warning, message, label)
             .with_related(place, "this counts")
-            .with_help(format!("keep one of the two: {} reads the variable only where no argument is given", engine.name()));
+            .with_help(format!(
+                "keep one of the two: {} reads the variable only where no argument is given",
+                engine.name()
+            ));
         Some(finding)
     };
     deployment.environment.iter().filter_map(both).collect()
@@ -188,6 +202,7 @@ fn is_same(one: &str, other: &str) -> bool {
         || crate::engine::args::is_placeholder(other)
         || truth(one).is_some() && truth(one) == truth(other)
         || number(one).is_some_and(|number_of_one| {
-            number(other).is_some_and(|number_of_other| (number_of_one - number_of_other).abs() < f64::EPSILON)
+            number(other)
+                .is_some_and(|number_of_other| (number_of_one - number_of_other).abs() < f64::EPSILON)
         })
 }
