@@ -106,7 +106,7 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("engine.name", TEXT, OfDeployment, "the engine's name; in oomlint's own format mlx where none is given",
         |v| text(engine(v.deployment?)?.name()), |v| origin(v.deployment?.engine.as_ref())),
     row("engine.tool_parsers", LIST, OfDeployment, "the names of tool-call parsers that any release looked at takes; absent where they are not known",
-        |v| tool_parsers(v), nowhere),
+        tool_parsers, nowhere),
     row("engine.version", TEXT, OfDeployment, "the engine's release as written, where it can be read as one",
         |v| engine_version(v).and_then(|_| text(&v.deployment?.engine_version.as_ref()?.value)), version_origin),
     row("engine.version_known", BOOL, OfDeployment, "true where a release is declared that can be read; never absent",

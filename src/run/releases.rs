@@ -84,7 +84,7 @@ impl Release {
         }
         finding.fix = instead
             .filter(|_| !found.negated)
-            .and_then(|instead| mended(instead, found, sources));
+            .and_then(|instead| mended(instead, found, sources, self.version.is_some()));
         Some(finding)
     }
 
@@ -140,8 +140,8 @@ impl Release {
     }
 }
 
-/// The flag under its new name, or the command line without it.
-fn mended(instead: &Instead, found: &OtherRelease, sources: &Sources) -> Option<Fix> {
+/// The flag under its new name, or the command line without it. Safe for a known release only: an older one may heed it.
+fn mended(instead: &Instead, found: &OtherRelease, sources: &Sources, safe: bool) -> Option<Fix> {
     let edits = match &instead.flag {
         Some(flag) => {
             let span = found.flag.span()?;
@@ -156,7 +156,7 @@ fn mended(instead: &Instead, found: &OtherRelease, sources: &Sources) -> Option<
         None if instead.drop => remove_words(sources, &found.words)?,
         None => return None,
     };
-    Some(Fix { safe: true, edits })
+    Some(Fix { safe, edits })
 }
 
 /// Variables whose setting an argument gives another value: the argument wins.
