@@ -8,6 +8,7 @@
 use serde_json::{Map, Value};
 
 use super::flags::{Flag, FlagTable, Kind, ParserHabits, Takes};
+use super::releases::Lacks;
 use super::{Engine, Settings, Version};
 use crate::fact::Fact;
 use crate::source::{Sources, Span};
@@ -19,8 +20,21 @@ pub struct UnknownFlag {
     pub flag: Fact<String>,
     /// A flag of the engine that looks like it.
     pub suggestion: Option<String>,
-    /// True when the engine once had it, and the declared release has not.
-    pub gone: bool,
+}
+
+/// A flag that other releases of the engine have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OtherRelease {
+    /// The flag as written, without its value.
+    pub flag: Fact<String>,
+    /// The flag with its values, word by word.
+    pub words: Vec<Fact<String>>,
+    /// What is known of it.
+    pub row: &'static Flag,
+    /// True where the spelling turns it round.
+    pub negated: bool,
+    /// Why the release lacks it.
+    pub lacks: Lacks,
 }
 
 /// What a command line says.
@@ -32,6 +46,8 @@ pub struct ParsedArgs {
     pub positionals: Vec<Fact<String>>,
     /// Flags that the engine does not have.
     pub unknown: Vec<UnknownFlag>,
+    /// Flags that the declared release lacks; without one, that the current release has no more.
+    pub other_releases: Vec<OtherRelease>,
     /// What the engine's parser would refuse or misread, in a sentence.
     pub problems: Vec<(Span, String)>,
     /// What only some releases would refuse, where none is declared.
@@ -146,7 +162,7 @@ impl<'a> Reader<'a> {
             self.take(word, name, &found, Some(value));
             return;
         }
-        self.unknown(word, name, false);
+        self.unknown(word, name);
         // What follows belongs to the unknown flag more likely than not.
         let follows = self.words.get(self.at).filter(|next| !is_flag(&next.value));
         if inline.is_none() && follows.is_some() {
@@ -229,10 +245,37 @@ impl<'a> Reader<'a> {
 
     /// Takes the value that a flag wants, and sets what the flag sets.
     fn take(&mut self, word: &'a Fact<String>, name: &str, found: &Found, inline: Option<Fact<String>>) {
-        if found.flag.is_gone(self.version) {
-            self.unknown(word, name, true);
+        let first = self.at.saturating_sub(1);
+        let value = self.value_of(word, name, found, inline);
+        let lacks = found.flag.releases().lacking(self.version, self.table.version);
+        if let Some(lacks) = lacks.filter(|_| found.sets) {
+            let flag = self.name_of(word, name);
+            let words = self.words.get(first..self.at).unwrap_or_default().to_vec();
+            self.parsed.other_releases.push(OtherRelease {
+                flag,
+                words,
+                row: found.flag,
+                negated: found.negated,
+                lacks,
+            });
         }
-        let value = match found.flag.takes {
+        let Some(value) = value else { return };
+        match &found.path {
+            Some(path) => self.json.push((found.flag, path.clone(), value)),
+            None if found.sets => self.assign(name, found.flag, value),
+            None => {}
+        }
+    }
+
+    /// The value that follows a flag, as its kind wants it.
+    fn value_of(
+        &mut self,
+        word: &'a Fact<String>,
+        name: &str,
+        found: &Found,
+        inline: Option<Fact<String>>,
+    ) -> Option<Fact<String>> {
+        match found.flag.takes {
             Takes::Switch | Takes::Negatable => Some(self.switch(word, name, found, inline)),
             Takes::Value => inline.or_else(|| self.value(word, name)),
             Takes::Optional => Some(self.optional(word, found, inline)),
@@ -241,12 +284,6 @@ impl<'a> Reader<'a> {
                 let first = inline.or_else(|| self.value(word, name));
                 first.and_then(|_| self.value(word, name))
             }
-        };
-        let Some(value) = value else { return };
-        match &found.path {
-            Some(path) => self.json.push((found.flag, path.clone(), value)),
-            None if found.sets => self.assign(name, found.flag, value),
-            None => {}
         }
     }
 
@@ -397,11 +434,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn unknown(&mut self, word: &Fact<String>, name: &str, gone: bool) {
-        let flag = match self.front(word, name) {
+    /// A flag's name with its characters, without its value.
+    fn name_of(&self, word: &Fact<String>, name: &str) -> Fact<String> {
+        match self.front(word, name) {
             Some(span) => Fact::at(name.to_owned(), span),
             None => word.clone().map(|_| name.to_owned()),
-        };
+        }
+    }
+
+    fn unknown(&mut self, word: &Fact<String>, name: &str) {
+        let flag = self.name_of(word, name);
         // Whoever has this many has no misspelt flags but another program's.
         let few = self.parsed.unknown.len() < MAX_SUGGESTIONS;
         let suggestion = if few {
@@ -409,11 +451,7 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        self.parsed.unknown.push(UnknownFlag {
-            flag,
-            suggestion,
-            gone,
-        });
+        self.parsed.unknown.push(UnknownFlag { flag, suggestion });
     }
 
     /// The characters of a flag's name, without its value.

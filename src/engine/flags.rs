@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
+use super::releases::Releases;
 use super::{Engine, KvType, Version};
 
 static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/catalog/engines");
@@ -79,9 +80,24 @@ pub struct Flag {
     /// The environment variable that does the same.
     #[serde(default)]
     pub env: Option<String>,
-    /// A release that no longer has it.
+    /// The newest sampled release that has it, where a later one has it no more.
     #[serde(default)]
-    gone_by: Option<String>,
+    pub last: Option<String>,
+    /// The oldest sampled release that has it no more.
+    #[serde(default)]
+    pub gone_by: Option<String>,
+    /// The newest sampled release without it, where a later one has it again.
+    #[serde(default)]
+    pub gone_until: Option<String>,
+    /// The newest sampled release before it came.
+    #[serde(default)]
+    pub lacks: Option<String>,
+    /// The oldest sampled release that has it.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// What takes its place in the releases without it.
+    #[serde(default)]
+    pub instead: Option<Instead>,
     /// The release from which on it is a switch; before, a truth value could follow.
     #[serde(default)]
     valued_before: Option<String>,
@@ -90,11 +106,34 @@ pub struct Flag {
     pub keys: BTreeMap<String, String>,
 }
 
+/// What takes the place of a flag or a variable that is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Instead {
+    /// A flag that means the same and takes the same values.
+    pub flag: Option<String>,
+    /// True where the engine does the same without it.
+    pub drop: bool,
+    /// The way out in words, where it is neither.
+    pub say: Option<String>,
+}
+
 impl Flag {
+    /// The releases that have it.
+    pub fn releases(&self) -> Releases {
+        let read = |text: &Option<String>| text.as_deref().and_then(Version::parse);
+        Releases {
+            last: read(&self.last),
+            gone_by: read(&self.gone_by),
+            gone_until: read(&self.gone_until),
+            lacks: read(&self.lacks),
+            since: read(&self.since),
+        }
+    }
+
     /// True when a release is known to lack it.
     pub fn is_gone(&self, version: Option<Version>) -> bool {
-        let gone = self.gone_by.as_deref().and_then(Version::parse);
-        matches!((gone, version), (Some(gone), Some(version)) if version >= gone)
+        self.releases().lacking(version, None).is_some()
     }
 
     /// Whether a release takes a truth value after the switch; `None` where that depends on a release nobody gives.
@@ -175,6 +214,10 @@ pub struct FlagTable {
     pub version: Option<Version>,
     /// Where they were read.
     pub source: String,
+    /// Variables of the environment that came or went.
+    pub environment: Vec<EnvironmentRow>,
+    /// The names that `--tool-call-parser` takes, in any sampled release.
+    pub tool_parsers: Vec<String>,
     kv_types: Vec<KvSpelling>,
     weight_formats: BTreeMap<String, String>,
     defaults: BTreeMap<String, Vec<DefaultRow>>,
@@ -217,6 +260,9 @@ impl FlagTable {
                 ..Flag::default()
             }));
         }
+        for added in &file.added {
+            added.mark(&mut flags);
+        }
         let spelling = |(name, kv): (String, Option<String>)| KvSpelling {
             kv: kv.as_deref().and_then(KvType::parse),
             name,
@@ -229,6 +275,8 @@ impl FlagTable {
             source: file.source,
             kv_types: file.kv_types.into_iter().map(spelling).collect(),
             weight_formats: file.weight_formats,
+            environment: file.environment,
+            tool_parsers: file.tool_parsers,
             defaults: file.defaults,
             by_name: BTreeMap::new(),
         };
@@ -357,11 +405,73 @@ struct EngineFile {
     flags: Vec<Flag>,
     #[serde(default)]
     others: Others,
+    /// Releases that brought flags.
+    #[serde(default)]
+    added: Vec<Added>,
+    #[serde(default)]
+    environment: Vec<EnvironmentRow>,
+    #[serde(default)]
+    tool_parsers: Vec<String>,
     kv_types: BTreeMap<String, Option<String>>,
     #[serde(default)]
     weight_formats: BTreeMap<String, String>,
     #[serde(default)]
     defaults: BTreeMap<String, Vec<DefaultRow>>,
+}
+
+/// A variable of the environment that some releases read and others do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentRow {
+    /// Its name; with a `*` at the end all that begin so.
+    pub name: String,
+    /// The newest sampled release that reads it.
+    #[serde(default)]
+    pub last: Option<String>,
+    /// The oldest sampled release that reads it no more.
+    pub gone_by: String,
+    /// What takes its place.
+    #[serde(default)]
+    pub instead: Option<Instead>,
+}
+
+impl EnvironmentRow {
+    /// True for a variable of this name.
+    pub fn is_of(&self, name: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(front) => name.starts_with(front),
+            None => name == self.name,
+        }
+    }
+
+    /// The releases that read it.
+    pub fn releases(&self) -> Releases {
+        Releases {
+            last: self.last.as_deref().and_then(Version::parse),
+            gone_by: Version::parse(&self.gone_by),
+            ..Releases::default()
+        }
+    }
+}
+
+/// Flags that came between two sampled releases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Added {
+    lacks: String,
+    since: String,
+    flags: Vec<String>,
+}
+
+impl Added {
+    fn mark(&self, flags: &mut [Flag]) {
+        for flag in flags {
+            if flag.names.iter().any(|name| self.flags.contains(name)) {
+                flag.lacks = Some(self.lacks.clone());
+                flag.since = Some(self.since.clone());
+            }
+        }
+    }
 }
 
 /// Flags without a setting, by what follows them.
@@ -421,14 +531,32 @@ mod tests {
                     assert!(names.insert(table.key(name)), "{}: {name} twice", engine.name());
                 }
                 assert!(flag.keys.is_empty() || flag.kind == Kind::Json);
-                assert!(flag.gone_by.is_none() || flag.is_gone(Some(Version::new(999, 0, 0))));
+                let gone = flag.gone_by.as_deref().map(Version::parse);
+                assert!(gone.is_none_or(|gone| flag.is_gone(gone)), "{:?}", flag.names);
             }
             let version = table.version.unwrap_or_default();
-            let gone = table.flags.iter().filter_map(|flag| flag.gone_by.as_deref());
-            assert!(
-                gone.into_iter()
-                    .all(|gone| Version::parse(gone).unwrap() <= version)
-            );
+            for releases in table
+                .flags
+                .iter()
+                .map(Flag::releases)
+                .chain(table.environment.iter().map(EnvironmentRow::releases))
+            {
+                assert!(releases.gone_by.is_none_or(|gone| gone <= version));
+                assert!(releases.last.is_none() || releases.last < releases.gone_by);
+                assert!(releases.lacks.is_none() || releases.lacks < releases.since);
+            }
+            for flag in &table.flags {
+                assert_eq!(
+                    flag.last.is_some(),
+                    flag.last.as_deref().and_then(Version::parse).is_some()
+                );
+                let other = flag.instead.as_ref().and_then(|instead| instead.flag.as_deref());
+                assert!(
+                    other.is_none_or(|other| table.find(other).is_some()),
+                    "{:?}",
+                    flag.names
+                );
+            }
         }
     }
 

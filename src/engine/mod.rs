@@ -4,6 +4,7 @@
 //! answers for any context, batch and KV type without reading anything again. Flags, defaults and KV types are
 //! data in `catalog/engines`; the arithmetic is in the engine's file. Sources: `docs/engines.md`.
 
+pub mod architectures;
 pub mod args;
 mod defaults;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub mod mlx;
 pub mod ollama;
 pub mod overheads;
 pub mod refusals;
+pub mod releases;
 pub mod settings;
 pub mod sglang;
 pub mod sharding;
@@ -28,7 +30,8 @@ use crate::machine::Machine;
 use crate::model::{Model, Quantization};
 
 pub use defaults::{
-    DEFAULT_CONTEXT, accelerators_used, default_context, default_kv_type, plan, publishes_fp8_cache, world_size,
+    DEFAULT_CONTEXT, accelerators_used, default_context, default_kv_type, plan, publishes_fp8_cache,
+    world_size,
 };
 pub use flags::{default_of, kv_types};
 pub use kv_type::KvType;
@@ -123,6 +126,16 @@ impl Version {
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self {
             parts: (major, minor, patch),
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    /// `0.17.1`; a llama.cpp build as its number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.parts {
+            (build, 0, 0) if build > 999 => write!(f, "b{build}"),
+            (major, minor, patch) => write!(f, "{major}.{minor}.{patch}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! In: image, commands, environment and accelerators as a format found them. Out: one [`Deployment`] for each engine
 //! that the container starts. What a command means is the business of [`super::command`].
 
-use super::command::{self, Environment, Invocation, Launch, Role, Text, Words};
+use super::command::{self, Environment, Invocation, Launch, Role, Text, Variable, Words};
 use super::surroundings::{self, Volume};
 use super::{Accelerators, Count, Deployment, Format, Input};
 use crate::engine::Settings;
@@ -13,7 +13,10 @@ use crate::source::Span;
 
 /// A container.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each says what its reader could not see")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says what its reader could not see"
+)]
 pub struct Container {
     /// Its name.
     pub name: Fact<String>,
@@ -125,6 +128,8 @@ impl Container {
         deployment.image.clone_from(&self.image);
         deployment.is_own_build = invocation.is_own_build;
         deployment.model.clone_from(&invocation.model);
+        deployment.image.clone_from(&self.image);
+        deployment.environment = self.environment.iter().map(variable).collect();
         deployment.args.clone_from(&invocation.args);
         deployment.settings = invocation.settings.clone();
         deployment.accelerators = self.accelerators.clone();
@@ -192,6 +197,20 @@ pub struct Started {
     pub downloads: Vec<Fact<String>>,
     /// What is wrong with its commands.
     pub findings: Vec<Finding>,
+}
+
+/// A variable with its value, where that is known.
+fn variable((name, variable): (&str, &Variable)) -> (Fact<String>, Option<Fact<String>>) {
+    let value = variable.fact();
+    let span = match variable {
+        Variable::Known(_) => value.as_ref().and_then(Fact::span),
+        Variable::Unknown { span, .. } => *span,
+    };
+    let name = match span {
+        Some(span) => Fact::at(name.to_owned(), span),
+        None => Fact::default(name.to_owned(), "the container's environment"),
+    };
+    (name, value)
 }
 
 /// A list of visible devices takes from what the container was given; it never adds.

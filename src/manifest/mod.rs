@@ -353,6 +353,9 @@ pub struct Deployment {
     pub kv_cache: Vec<Fact<KvType>>,
     /// Weight format.
     pub quantization: Option<Fact<WeightFormat>>,
+    /// The container's environment by name, in order; `None` for a value that the files do not hold. A name stands
+    /// at the characters of its value.
+    pub environment: Vec<(Fact<String>, Option<Fact<String>>)>,
     /// The engine's own arguments, word by word.
     pub args: Vec<Fact<String>>,
     /// What keys beside the arguments set, by setting id (`replicas`, `nodes`, `shm_bytes`, `host_memory_bytes`, and
@@ -388,6 +391,7 @@ impl Deployment {
             batch: Vec::new(),
             kv_cache: Vec::new(),
             quantization: None,
+            environment: Vec::new(),
             args: Vec::new(),
             settings: Settings::default(),
             surroundings: Settings::default(),

@@ -338,17 +338,18 @@ fn accelerator_type(deployment: &Deployment) -> Value {
 
 /// The text of a setting. What only something outside the file knows is not declared; what the platform fills is.
 fn text<'a>(deployment: &'a Deployment, id: &str) -> Option<&'a str> {
-    let open = |text: &&str| {
-        deployment.format != Format::Own && is_placeholder(text) && !deployment.is_filled(text)
-    };
+    let open =
+        |text: &&str| deployment.format != Format::Own && is_placeholder(text) && !deployment.is_filled(text);
     deployment.settings.text(id).filter(|text| !open(text))
 }
 
 /// A setting as a number where it is one, else as written.
 fn setting(deployment: &Deployment, id: &str) -> Value {
     // What a platform sets by itself is not declared.
-    if matches!(deployment.settings.get(id).map(|fact| &fact.origin), Some(Origin::Default(_)))
-        && deployment.format != Format::Own
+    if matches!(
+        deployment.settings.get(id).map(|fact| &fact.origin),
+        Some(Origin::Default(_))
+    ) && deployment.format != Format::Own
     {
         return Value::Null;
     }

@@ -14,7 +14,7 @@ use crate::fact::{Fact, Origin};
 use crate::finding::{Edit, Fix};
 use crate::manifest::{Deployment, Format};
 use crate::source::tree::{Node, Shape, Style};
-use crate::source::{SourceFile, Span};
+use crate::source::{SourceFile, Sources, Span};
 
 /// A change that mends a finding.
 #[derive(Debug)]
@@ -179,9 +179,14 @@ fn remove(view: &View<'_>, fact: &FactDefinition) -> Option<Vec<Edit>> {
     let Some(argument) = Argument::of(view, fact) else {
         return remove_key(view, stated(view, fact)?);
     };
-    let spans: Option<Vec<Span>> = argument.words.iter().map(Fact::span).collect();
+    remove_words(view.sources, argument.words)
+}
+
+/// Takes words that stand behind one another out of a command line.
+pub(crate) fn remove_words(sources: &Sources, words: &[Fact<String>]) -> Option<Vec<Edit>> {
+    let spans: Option<Vec<Span>> = words.iter().map(Fact::span).collect();
     let (first, last) = (*spans.as_ref()?.first()?, *spans.as_ref()?.last()?);
-    let file = view.sources.get(first.file())?;
+    let file = sources.get(first.file())?;
     let (one, first) = Place::of_word(&file, first)?;
     let (other, last) = Place::of_word(&file, last)?;
     if one.node.span() == other.node.span() && one.node.span() != first {

@@ -5,15 +5,17 @@
 
 use std::borrow::Cow;
 
+use crate::engine::args::is_placeholder;
+use crate::engine::flags::FlagTable;
 use crate::engine::llama_cpp::sharing_sequences;
-use crate::engine::{Engine, Version};
+use crate::engine::{Engine, Version, architectures};
 use crate::fact::{Fact, Origin};
 use crate::machine::MachineKind;
 use crate::manifest::{Deployment, Format, WeightFormat};
 use crate::memory::MIB;
 use crate::memory::layout::{Cache, Reach};
 use crate::memory::recommend::HardwareCapabilities;
-use crate::model::Model;
+use crate::model::{Model, ModelSource};
 use crate::scenario::{Estimate, wanted};
 
 use super::deployment_facts as deployment;
@@ -91,6 +93,10 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| bytes(v.deployment?.settings.count("host_memory_bytes")?), |v| setting_origin(v, "host_memory_bytes")),
     row("deployment.host_reserved_bytes", BYTES, OfDeployment, "host memory that settings reserve: offloaded weights, swapped and tiered KV cache",
         |v| bytes(deployment::host_reserved(v)?), deployment::host_reserved_origin),
+    row("deployment.image", TEXT, OfDeployment, "the image of its container, with its tag",
+        |v| text(&v.deployment?.image.as_ref()?.value), |v| origin(v.deployment?.image.as_ref())),
+    row("deployment.image_moves", BOOL, OfDeployment, "true for an image without a tag or with one that moves (latest, nightly, main); absent without an image",
+        |v| Some(Value::Bool(image_moves(&v.deployment?.image.as_ref()?.value)?)), |v| origin(v.deployment?.image.as_ref())),
     row("deployment.joins_uncounted_pods", BOOL, OfDeployment, "true where words of the declaration say that pods which it does not count take part (Ray, a launcher)",
         |v| Some(Value::Bool(sharding_facts::joins_uncounted_pods(v)?)), nowhere),
     row("deployment.kv_copies", COUNT, OfDeployment, "times that every token is stored over the ranks: attention ranks for each KV head; 1 where none is repeated",
@@ -101,6 +107,8 @@ pub(super) static FACTS: &[FactDefinition] = &[
         |v| Some(Value::Double(v.deployment?.settings.number("memory_fraction")?)), |v| setting_origin(v, "memory_fraction")),
     row("deployment.model", TEXT, OfDeployment, "the model as written",
         |v| text(&v.deployment?.model.as_ref()?.value), |v| origin(v.deployment?.model.as_ref())),
+    row("deployment.model_is_hub_name", BOOL, OfDeployment, "true for owner/name that is no path of the tree",
+        |v| Some(Value::Bool(is_hub_name(v)?)), |v| origin(v.deployment?.model.as_ref())),
     row("deployment.name", TEXT, OfDeployment, "its name",
         |v| text(&v.deployment?.name.value), |v| origin(Some(&v.deployment?.name))),
     row("deployment.nodes", COUNT, OfDeployment, "pods or nodes that serve one copy together, 1 where none are declared",
@@ -128,10 +136,14 @@ pub(super) static FACTS: &[FactDefinition] = &[
     row("deployment.world_size", COUNT, OfDeployment, "accelerators that the engine's processes here need: tensor x pipeline x local data parallel; absent where one is a variable",
         |v| int(sharding_facts::world_size(v.deployment?)?), |v| setting_origin(v, "tensor_parallel").or_else(|| setting_origin(v, "pipeline_parallel")).or_else(|| setting_origin(v, "data_parallel"))),
 
+    row("engine.architecture_history", TEXT, OfDeployment, "which release loads the model's class, where the declared one does not: \"0.10.2 has it\"",
+        |v| Some(Value::Text(architecture_history(v)?.into())), version_origin),
     row("engine.image", TEXT, OfDeployment, "the container image that the engine runs in, as written",
         |v| text(&v.deployment?.image.as_ref()?.value), |v| origin(v.deployment?.image.as_ref())),
     row("engine.name", TEXT, OfDeployment, "the engine's name; in oomlint's own format mlx where none is given",
         |v| text(engine(v.deployment?)?.name()), |v| origin(v.deployment?.engine.as_ref())),
+    row("engine.tool_parsers", LIST, OfDeployment, "the names of tool-call parsers that any release looked at takes; absent where they are not known",
+        tool_parsers, nowhere),
     row("engine.version", TEXT, OfDeployment, "the engine's release as written, where it can be read as one",
         |v| engine_version(v).and_then(|_| text(&v.deployment?.engine_version.as_ref()?.value)), version_origin),
     row("engine.version_known", BOOL, OfDeployment, "true where a release is declared that can be read; never absent",
@@ -507,6 +519,47 @@ pub(super) fn engine_version(view: &View<'_>) -> Option<Version> {
 fn version_origin<'a>(view: &View<'a>) -> Option<&'a Origin> {
     let deployment = view.deployment?;
     origin(deployment.engine_version.as_ref()).or_else(|| origin(deployment.engine.as_ref()))
+}
+
+/// True for an image whose content changes under its name; `None` where the tag is filled in later.
+fn image_moves(image: &str) -> Option<bool> {
+    if is_placeholder(image) {
+        return None;
+    }
+    let name = image.rsplit('/').next().unwrap_or(image);
+    let tag = name.split_once(':').map(|(_, tag)| tag);
+    let moving = ["latest", "nightly", "main", "master", "edge"];
+    // `nightly-f849ee7...` is the build of one commit.
+    let is_commit = |part: &str| part.len() >= 7 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let moves =
+        |tag: &str| tag.split('-').any(|part| moving.contains(&part)) && !tag.split('-').any(is_commit);
+    Some(!image.contains('@') && tag.is_none_or(moves))
+}
+
+/// `None` without a model, or where its name is filled in later.
+fn is_hub_name(view: &View<'_>) -> Option<bool> {
+    let name = &view.deployment?.model.as_ref()?.value;
+    if is_placeholder(name) {
+        return None;
+    }
+    let is_here = |model: &Model| matches!(model.source, ModelSource::Directory | ModelSource::Gguf);
+    let parts: Vec<&str> = name.split('/').collect();
+    let well_formed =
+        |part: &&str| !part.is_empty() && !part.starts_with(['.', '~']) && !part.contains([':', ' ']);
+    Some(parts.len() == 2 && parts.iter().all(well_formed) && !view.model.is_some_and(is_here))
+}
+
+/// What wraps an engine counts its own releases, so only the engine itself is judged.
+fn architecture_history(view: &View<'_>) -> Option<String> {
+    let deployment = view.deployment?;
+    let name = &view.model?.architecture.as_ref()?.value;
+    deployment.server.is_none().then_some(())?;
+    architectures::history(engine(deployment)?, name, engine_version(view)?)
+}
+
+fn tool_parsers<'a>(view: &View<'a>) -> Option<Value<'a>> {
+    let names = &FlagTable::of(engine(view.deployment?)?).tool_parsers;
+    (!names.is_empty()).then(|| words(names.iter().map(String::as_str)))
 }
 
 fn nowhere<'a>(_: &View<'a>) -> Option<&'a Origin> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::read::Manifests;
+use super::releases;
 use crate::config::Settings;
 use crate::engine::{self, Engine, KvType, Version, args};
 use crate::fact::{Fact, Origin};
@@ -187,6 +188,16 @@ fn settle(deployment: &mut Deployment, sources: &Sources) -> Vec<Finding> {
     for unknown in &parsed.unknown {
         settled.unknown(unknown);
     }
+    // What wraps an engine counts its own releases.
+    let engines = version.filter(|_| deployment.server.is_none());
+    releases::findings(
+        engine,
+        engines,
+        deployment,
+        &parsed,
+        sources,
+        &mut settled.findings,
+    );
     for (span, problem) in &parsed.problems {
         settled.invalid(*span, problem.clone(), "cannot be read");
     }
@@ -533,7 +544,10 @@ pub(super) fn machines(declarations: &Declarations, settings: &Settings) -> Mach
         if deployment.sized_as().is_none() {
             all.findings.extend(engine_not_sized(declaration));
         }
-        let left_open = deployment.unresolved.iter().any(|key| key == "machines" || key == "nodes");
+        let left_open = deployment
+            .unresolved
+            .iter()
+            .any(|key| key == "machines" || key == "nodes");
         if found.is_empty()
             && !left_open
             && deployment.sized_as().is_some()

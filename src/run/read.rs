@@ -262,7 +262,14 @@ fn aliases(root: Node<'_>, source: &SourceFile) -> Vec<Finding> {
 /// a longer text they are part of a value, which the chart that gets it fills in (`host: "{{ .Release.Name }}.home"`).
 /// Actions that any template has count where they broke the YAML, which they do outside texts.
 fn is_helm_template(text: &str, broken: bool) -> bool {
-    let helm = [".Values", ".Release", ".Chart", "include \"", "include `", "template \""];
+    let helm = [
+        ".Values",
+        ".Release",
+        ".Chart",
+        "include \"",
+        "include `",
+        "template \"",
+    ];
     let any = ["{{- if", "{{ if", "{{- range", "{{- with", "{{- end"];
     text.match_indices("{{").any(|(at, _)| {
         let (before, action) = text.split_at(at);

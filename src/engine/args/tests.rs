@@ -277,10 +277,17 @@ fn an_unknown_flag_is_named_with_the_nearest_known_one() {
 }
 
 #[test]
-fn a_flag_that_the_release_no_longer_has_is_unknown_to_it() {
-    let swap = |version| parse_line(Engine::Vllm, version, "--swap-space 4").0.unknown;
-    assert!(swap(None).is_empty() && swap(Some("0.8.0")).is_empty());
-    assert!(swap(Some("0.33.0"))[0].gone);
+fn a_flag_that_the_release_no_longer_has_is_told_with_its_value() {
+    let swap = |version| {
+        let parsed = parse_line(Engine::Vllm, version, "--swap-space 4 --enforce-eager").0;
+        assert!(parsed.unknown.is_empty());
+        parsed.other_releases
+    };
+    assert!(swap(Some("0.8.0")).is_empty());
+    for found in [swap(Some("0.33.0")), swap(None)] {
+        assert_eq!((found.len(), found[0].lacks), (1, Lacks::Removed));
+        assert_eq!(found[0].words.len(), 2);
+    }
 }
 
 #[test]

@@ -277,7 +277,11 @@ fn larger_machines_are_of_the_same_kind_and_ascend() {
             .collect()
     };
     let cards = names("a10g");
-    assert_eq!(cards.first().map(String::as_str), Some("a100-sxm-40gb"), "{cards:?}");
+    assert_eq!(
+        cards.first().map(String::as_str),
+        Some("a100-sxm-40gb"),
+        "{cards:?}"
+    );
     assert!(cards.contains(&"h100-sxm-80gb".to_owned()) && !cards.contains(&"mi300x".to_owned()));
     assert!(!cards.contains(&"gb10".to_owned()));
     let macs = names("m4-24gb");

@@ -97,7 +97,10 @@ pub fn read_parts<F: Read + Seek>(
 fn check_end(header: &Header, end_of_last: u64) -> Result<(), String> {
     let end = weights_start(header).saturating_add(end_of_last);
     if header.file_bytes < end {
-        return Err(format!("it has {} bytes, and its tensors need {end}", header.file_bytes));
+        return Err(format!(
+            "it has {} bytes, and its tensors need {end}",
+            header.file_bytes
+        ));
     }
     Ok(())
 }

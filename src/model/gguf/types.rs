@@ -68,7 +68,10 @@ impl Catalog {
 
     /// The number of a file's type by its name, upper and lower case alike.
     pub(super) fn file_named(&self, name: &str) -> Option<i128> {
-        let kind = self.file_types.iter().find(|kind| kind.name.eq_ignore_ascii_case(name));
+        let kind = self
+            .file_types
+            .iter()
+            .find(|kind| kind.name.eq_ignore_ascii_case(name));
         kind.map(|kind| i128::from(kind.id))
     }
 }

@@ -143,7 +143,8 @@ fn pieces(name: &str) -> Vec<String> {
         ]
         .iter()
         .any(|start| rest.starts_with(start));
-        let splits = matches!(c, '-' | ':' | ' ' | '+' | ',' | '(' | ')') || (matches!(c, '.' | '_') && type_follows);
+        let splits =
+            matches!(c, '-' | ':' | ' ' | '+' | ',' | '(' | ')') || (matches!(c, '.' | '_') && type_follows);
         text.push(if splits { '-' } else { c });
     }
     text.split('-')
