@@ -326,7 +326,8 @@ impl<'t> Place<'t> {
     fn of_word(file: &'t SourceFile, span: Span) -> Option<(Self, Span)> {
         let place = Self::of(file, span)?;
         let scalar = place.node.span();
-        if !place.node.text()?.contains(char::is_whitespace) {
+        // An item of a list is one word, whatever blanks it holds (JSON).
+        if span == scalar || !place.node.text()?.contains(char::is_whitespace) {
             return Some((place, scalar));
         }
         let quotes = usize::from(quote_of(file.slice(scalar)).is_some());

@@ -492,12 +492,11 @@ fn other_kv_cache_words<'a>(view: &View<'a>) -> Option<Value<'a>> {
     let kv = &view.scenario?.alternatives.as_ref()?.kv_cache.as_ref()?.0;
     let deployment = view.deployment?;
     let words = match (deployment.format, deployment.sized_as()?) {
-        (Format::Own, _) => format!("kv_cache: {kv}"),
+        (Format::Own, _) | (_, Engine::Mlx | Engine::Transformers) => format!("kv_cache: {kv}"),
         (_, Engine::LlamaCpp) => format!("-ctk {kv} -ctv {kv}"),
         (_, Engine::Ollama) => format!("OLLAMA_KV_CACHE_TYPE={kv}"),
         (_, Engine::TensorrtLlm) => format!("kv_cache_config: {{dtype: {kv}}}"),
         (_, Engine::Vllm | Engine::Sglang | Engine::Tgi) => format!("--kv-cache-dtype {kv}"),
-        (_, Engine::Mlx | Engine::Transformers) => format!("kv_cache: {kv}"),
     };
     Some(Value::Text(words.into()))
 }
