@@ -326,12 +326,13 @@ impl<'t> Place<'t> {
     fn of_word(file: &'t SourceFile, span: Span) -> Option<(Self, Span)> {
         let place = Self::of(file, span)?;
         let scalar = place.node.span();
-        // An item of a list is one word, whatever blanks it holds (JSON).
-        if span == scalar || !place.node.text()?.contains(char::is_whitespace) {
-            return Some((place, scalar));
-        }
         let quotes = usize::from(quote_of(file.slice(scalar)).is_some());
         let inner = scalar.start() + quotes..scalar.end() - quotes;
+        // An item of a list may be one word, whatever blanks it holds (JSON).
+        let is_all = span.start() <= inner.start && span.end() >= inner.end;
+        if is_all || !place.node.text()?.contains(char::is_whitespace) {
+            return Some((place, scalar));
+        }
         let (mut start, mut end) = (span.start().max(inner.start), span.end().min(inner.end));
         let before = |at: usize| between(file, inner.start, at).and_then(|text| text.chars().next_back());
         let after = |at: usize| between(file, at, inner.end).and_then(|text| text.chars().next());

@@ -467,6 +467,9 @@ fn fixing_any_tree_twice_is_fixing_it_once() {
                 "t",
                 "--rules",
                 "rules",
+                // The project's own rules want other values of the same settings than these do.
+                "--select",
+                "set,text,add,take,name,key",
                 "--fix",
                 "--unsafe-fixes",
                 "--output",

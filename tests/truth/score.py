@@ -313,7 +313,7 @@ def engine_logs(program, table):
         if total(more.get(position)) is not None:
             scenarios[at], findings[at] = more[position], more_findings[position]
 
-    errors = {True: [], False: []}
+    errors = collections.defaultdict(list)
     for at, row in enumerate(rows):
         scenario = scenarios.get(at)
         by = "stand-in" if at in again and total(more.get(again.index(at))) is not None else "named"
@@ -321,8 +321,20 @@ def engine_logs(program, table):
     left = len(records("engine_logs.jsonl")) - len(rows)
     if left:
         table.notes.append(f"engine logs: {left} records name no model or no GPU")
-    for complete, kind in ((True, "complete flags"), (False, "flags not all known")):
-        pool_errors(table, kind, sorted(errors[complete]), complete)
+    for kind in (COMPLETE, PARTIAL, BY_NAME):
+        pool_errors(table, kind, sorted(errors[kind]), kind == COMPLETE)
+
+
+COMPLETE, PARTIAL = "complete flags", "flags not all known"
+# Checkpoints that are in no folder and no row of the catalog: their sizes are guessed from what the name says, which
+# every such scenario states, and nothing about them is certain. What is demanded is demanded of the others.
+BY_NAME = "model known by its name alone"
+
+
+def kind_of(row, scenario):
+    if any("is taken for" in assumption for assumption in scenario["assumptions"]):
+        return BY_NAME
+    return COMPLETE if row["flags_complete"] else PARTIAL
 
 
 def pool_errors(table, kind, found, demanded):
@@ -347,7 +359,7 @@ def score_log(table, row, scenario, findings, errors, by):
         return
     ran, verdict = row["outcome"] == "fits", scenario["verdict"]
     if row["outcome"] in ("fits", "oom_load", "kv_too_small"):
-        kind = "complete flags" if row["flags_complete"] else "flags not all known"
+        kind = kind_of(row, scenario)
         table.add(
             f"engine logs: verdict, {kind}", (verdict in ("fits", "likely_fits")) == ran,
             f"{what}: {verdict}, was {row['outcome']} ({row['error'] or row['notes']})",
@@ -359,7 +371,7 @@ def score_log(table, row, scenario, findings, errors, by):
     got = scenario["kv_cache_tokens"]
     if want and got and ran:
         error = got / want - 1
-        errors[row["flags_complete"] is True].append(abs(error))
+        errors[kind_of(row, scenario)].append(abs(error))
         weights = f"weights {scenario['weights_bytes'] / GIB:.2f} (logged {log.get('weights_gib')})"
         table.notes.append(f"  pool {error:+7.1%} {'complete' if row['flags_complete'] else 'partial ':8} {weights:34} {what}")
 
