@@ -31,7 +31,7 @@ const HINTS: [&str; 21] = [
 ];
 
 /// Fields that contain a hint and are understood, or have nothing to do with caches.
-const UNDERSTOOD: [&str; 32] = [
+const UNDERSTOOD: [&str; 19] = [
     "sliding_window",
     "use_sliding_window",
     "max_window_layers",
@@ -43,19 +43,6 @@ const UNDERSTOOD: [&str; 32] = [
     "o_lora_rank",
     "hybrid_override_pattern",
     "hybrid_layer_pattern",
-    "linear_attn_config",
-    "linear_conv_kernel_dim",
-    "conv_L_cache",
-    "state_size",
-    "ssm_state_size",
-    "conv_kernel",
-    "mamba_d_state",
-    "mamba_d_conv",
-    "mamba_n_heads",
-    "mamba_num_heads",
-    "mamba_head_dim",
-    "mamba_d_head",
-    "mamba_expand",
     "mamba_n_groups",
     "num_kv_shared_layers",
     "cross_attention_layers",
@@ -113,6 +100,7 @@ pub(crate) fn hints_at_memory(field: &str) -> bool {
     let lower = field.to_ascii_lowercase();
     HINTS.iter().any(|hint| lower.contains(hint))
         && !UNDERSTOOD.contains(&field)
+        && !STATES.contains(&field)
         && !lower.ends_with("token_id")
 }
 
